@@ -1,0 +1,1 @@
+"""Result stores. `base.py` is the seam."""

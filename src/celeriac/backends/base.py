@@ -1,0 +1,73 @@
+"""The seam of result stores. Documents are opaque bytes here; `wire/results.py` knows what is in them.
+
+1. `ResultBackend`: batch-first, thread-safe, fork-safe.
+2. `Watch`: waiting for results to be stored; push, not polling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from celeriac.brokers.base import ResultTarget, StoredResult
+
+__all__ = ["BackendCapabilities", "ResultBackend", "ResultTarget", "StoredResult", "Watch"]
+
+
+class BackendCapabilities(NamedTuple):
+    push: bool = True
+    expiry: bool = True
+    native_chord: bool = False
+    stores: bool = True  # False: `disabled://`, every result is thrown away
+
+
+class Watch(Protocol):
+    """A subscription. One thread waits; `add`, `discard` and `wake` may be called from any thread.
+
+    No wake-up is missed: `add` subscribes first; the caller then loads, then waits.
+    """
+
+    def add(self, ids: Iterable[str]) -> None: ...
+
+    def discard(self, ids: Iterable[str]) -> None: ...
+
+    def wait(self, timeout: float | None) -> Mapping[str, bytes]:
+        """Block until a document of a watched id is stored (any state), `wake`, or `timeout` seconds.
+
+        Returns the new documents by task id; empty on time-out or wake. After a lost connection it
+        resubscribes and returns what was stored meanwhile.
+        """
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ResultBackend(Protocol):
+    capabilities: BackendCapabilities
+
+    def store(self, batch: Sequence[StoredResult]) -> None:
+        """Store the documents and tell the watchers. Raises `OperationalError` when it cannot."""
+
+    def load(self, ids: Sequence[str]) -> Mapping[str, bytes]:
+        """Documents by id; unknown ids are absent."""
+
+    def forget(self, ids: Sequence[str]) -> None: ...
+
+    def watch(self, ids: Iterable[str] = ()) -> Watch: ...
+
+    def target(self) -> ResultTarget | None:
+        """Where documents land, so that a broker in the same store can carry them; None: nowhere shared."""
+
+    def save_group(self, group_id: str, document: bytes, ttl: float | None) -> None: ...
+
+    def load_group(self, group_id: str) -> bytes | None: ...
+
+    def delete_group(self, group_id: str) -> None: ...
+
+    def expire(self) -> int:
+        """Delete what has expired, where the store does not do it by itself; return how many."""
+
+    def describe(self) -> str: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,292 @@
+"""THE SEAM between the worker or client and a transport.
+
+1. The values that cross it: `Outgoing`, `Delivery`, `Settlement`, `Received`, `StoredResult`, `DeadLetter`,
+   `QueueStats`, `Queue`.
+2. The two protocols: `Broker` (thread-safe, fork-safe) and `Consumer` (owned by one courier thread; only
+   `wake` may be called from another).
+3. `Capabilities`: what a transport declares it can do. Nobody ever compares a broker's type.
+
+The life of a message, and every arrow is ONE atomic step of the broker:
+
+    published ─▶ queued ─▶ held(consumer, tag) ─▶ settled            gone, dead-lettered, or queued again
+                  ▲  delayed ─┘(when due)      └─▶ released / swept   queued again; crashes + 1 if it was running
+
+- A consumer is a lease: registered by `Broker.consumer`, kept alive by `Broker.beat`, given up by
+  `Consumer.close`, taken away by `Broker.release` (its process died) or `Broker.sweep` (its node fell silent).
+- Fencing: a settlement is accepted only while its consumer still holds the tag. A refused settlement has no
+  effect at all: no result, no follow-up, no acknowledgement.
+- Quarantine: a message whose process died while running it (`crashes` ≥ 1) is delivered alone, and the next
+  such message not before this one is settled or `QUARANTINE` seconds have passed, so that a poison
+  message cannot make its neighbours look guilty. The broker only counts crashes; whether a delivery is past
+  its limit is decided by whoever receives it.
+- All lease and due times are the broker's own clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple, Protocol
+
+from celeriac.wire.message import Message, Unreadable
+
+__all__ = [
+    "ACK",
+    "DEAD",
+    "QUARANTINE",
+    "REQUEUE",
+    "Broker",
+    "Capabilities",
+    "Consumer",
+    "ConsumerSpec",
+    "DeadLetter",
+    "Delivery",
+    "Outgoing",
+    "Queue",
+    "QueueStats",
+    "Received",
+    "ResultTarget",
+    "Settlement",
+    "StoredResult",
+    "Verdict",
+]
+
+Verdict = Literal["ack", "requeue", "dead"]
+ACK: Final = "ack"
+REQUEUE: Final = "requeue"
+DEAD: Final = "dead"
+
+#: Seconds for which a message that has crashed a process keeps other such messages of its queue waiting.
+QUARANTINE: Final = 0.25
+
+
+class Capabilities(NamedTuple):
+    """What a transport can do natively. A missing capability is refused clearly where it is asked for."""
+
+    delay: bool = True
+    priority: bool = True
+    fanout: bool = False
+    atomic_settle: bool = True
+    leases: bool = True
+    browse: bool = True
+    processes: bool = True  # reachable from other processes (memory:// is not)
+
+
+class Queue(NamedTuple):
+    """A queue and the binding that feeds it. `exchange_type`: direct, topic or fanout."""
+
+    name: str
+    exchange: str = ""
+    routing_key: str = ""
+    exchange_type: str = "direct"
+    max_priority: int | None = None
+
+
+class Outgoing(NamedTuple):
+    """One message to publish.
+
+    Either `queue` names the queue, or `exchange` and `routing_key` are resolved through the declared bindings.
+    At most one of `countdown` (seconds from the broker's now) and `due` (epoch seconds) is given.
+    `priority` has the transport's wire meaning (Redis: 0 is most urgent).
+    """
+
+    message: Message
+    queue: str = ""
+    exchange: str = ""
+    routing_key: str = ""
+    priority: int = 0
+    countdown: float | None = None
+    due: float | None = None
+
+
+class Delivery(NamedTuple):
+    """A message and the duty to settle it. `tag` is unique per queue for ever; `crashes` counts the
+    processes that died while running it."""
+
+    queue: str
+    tag: int
+    message: Message | Unreadable
+    crashes: int = 0
+
+
+class StoredResult(NamedTuple):
+    """A result document, encoded. `ttl` is seconds until it expires; None keeps it for ever."""
+
+    task_id: str
+    document: bytes
+    ttl: float | None = None
+
+
+class Settlement(NamedTuple):
+    """The end of one delivery. With `atomic_settle`, verdict, follow-ups and results are one transaction.
+
+    `verdict`: ACK (gone), REQUEUE (back to the front of its queue, not counted as a crash), DEAD (to the
+    dead-letter queue with `reason`).
+    """
+
+    queue: str
+    tag: int
+    verdict: Verdict = ACK
+    reason: str = ""
+    followups: Sequence[Outgoing] = ()
+    results: Sequence[StoredResult] = ()
+
+
+class Received(NamedTuple):
+    """What one trip brought. `stale`: tags whose settlement was refused. `lost`: the lease is gone; nothing
+    was settled that is not gone already, drop everything held. `now`: the broker's clock (epoch seconds).
+    `next_due`: seconds until the next delayed message of the consumer's queues, None if there is none."""
+
+    deliveries: Sequence[Delivery]
+    stale: Sequence[int]
+    lost: bool
+    now: float
+    next_due: float | None
+
+
+class ResultTarget(NamedTuple):
+    """Where results that ride on settlements go: the backend's own `location` and its key prefix."""
+
+    location: tuple[str, ...]
+    prefix: str = ""
+
+
+class ConsumerSpec(NamedTuple):
+    """`id` is the lease's name, new for every process start. `queues` in the order they are to be served
+    (they are rotated for fairness). `ttl`: seconds the lease lives without a beat. `results`: set when result
+    documents may ride on settlements (`Broker.carries(target)` said yes)."""
+
+    id: str
+    queues: Sequence[str]
+    ttl: float = 6.0
+    results: ResultTarget | None = None
+
+
+class DeadLetter(NamedTuple):
+    """One entry of a dead-letter queue. `id` names it in `dead`, `revive` and `drop`."""
+
+    id: str
+    queue: str
+    reason: str
+    at: float
+    message: Message | Unreadable
+    crashes: int = 0
+
+
+class QueueStats(NamedTuple):
+    """A queue as the broker alone sees it. `oldest_age`: seconds the message next in line has been waiting
+    (None: empty or not known); `consumers`: live leases."""
+
+    queue: str
+    depth: int
+    oldest_age: float | None
+    in_flight: int
+    delayed: int
+    dead: int
+    consumers: int
+
+
+class Consumer(Protocol):
+    """One lease's end of the line; used by one thread, `wake` excepted."""
+
+    def exchange(self, settlements: Sequence[Settlement], limit: int) -> Received:
+        """Settle, then take up to `limit` messages, in one trip; never blocks for messages to arrive.
+
+        Settlements are idempotent: repeated after a lost reply they have no second effect (the tag comes back
+        in `stale`, or is silently gone). A crash at any point loses nothing: what was taken is held under
+        the lease. Messages that are due move from the delay store first. A broker that cannot be reached
+        raises `OperationalError`; call again, it reconnects.
+        """
+
+    def wait(self, timeout: float) -> None:
+        """Block until messages may have arrived (anybody's publish, a due time), `wake` was called, or
+        `timeout` seconds have passed. May return early; never polls in a loop."""
+
+    def wake(self) -> None:
+        """Make a blocked `wait`, or the next one, return at once. Callable from any thread."""
+
+    def close(self) -> None:
+        """Give everything held back to its queues (not counted as crashes) and give up the lease."""
+
+
+class Broker(Protocol):
+    """A transport. Safe to use from any thread; usable again in a forked child (connections are dropped)."""
+
+    capabilities: Capabilities
+
+    def publish(self, batch: Sequence[Outgoing], *, timeout: float | None = None) -> None:
+        """Return when every message is stored; raise `OperationalError` within `timeout` seconds otherwise.
+
+        All of a batch or none of it where the transport can (one queue); a retry after a lost reply
+        stores nothing twice. Never blocks longer than `timeout`, whatever the broker does.
+        """
+
+    def declare(self, queues: Sequence[Queue]) -> None:
+        """Make queues and bindings known. Idempotent."""
+
+    def queues(self) -> Sequence[str]:
+        """Names of all queues the broker knows of (bound, waiting, delayed, held or dead)."""
+
+    def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]: ...
+
+    def depth(self, queue: str) -> int:
+        """Messages ready to be taken (all priorities and quarantined ones; not delayed, not held)."""
+
+    def purge(self, queue: str) -> int:
+        """Drop all ready and delayed messages of `queue`; return how many."""
+
+    def browse(self, queue: str, limit: int, offset: int = 0) -> Sequence[Message | Unreadable]:
+        """Ready messages in the order they would be taken, without taking them."""
+
+    def carries(self, target: ResultTarget) -> bool:
+        """True when results for `target` can ride on settlements (same store, one transaction)."""
+
+    def consumer(self, spec: ConsumerSpec) -> Consumer:
+        """Register the lease and return its consumer."""
+
+    def beat(self, consumers: Mapping[str, Sequence[str]], *, ttl: float) -> Sequence[str]:
+        """Renew the leases (id → queues) for `ttl` seconds; return the ids whose lease is gone."""
+
+    def release(
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        *,
+        crashed: Sequence[tuple[str, int]] = (),
+        done: Sequence[tuple[str, int]] = (),
+    ) -> int:
+        """End the lease of a consumer whose process is known to be dead; return how many went back.
+
+        `done` (queue, tag) are settled; `crashed` ones go back with crashes + 1; all others go back as they
+        were, to the front of their queues.
+        """
+
+    def sweep(self, queues: Sequence[str]) -> int:
+        """Release every consumer of `queues` whose lease has lapsed; return how many messages went back.
+
+        Nobody knows which of them was running, so each that was never suspected goes back with crashes = 1,
+        and each that was alone in quarantine with crashes + 1. Safe to call from anywhere at any time.
+        """
+
+    def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
+        """Entries of the dead-letter queue of `queue`, oldest first."""
+
+    def revive(self, queue: str, ids: Sequence[str]) -> int:
+        """Move dead letters back to their queue with crashes = 0; twice has the effect of once."""
+
+    def drop(self, queue: str, ids: Sequence[str]) -> int:
+        """Delete dead letters; return how many there were."""
+
+    def revoke(self, ids: Sequence[str], *, ttl: float) -> None:
+        """Record task ids that must not start; the record lives `ttl` seconds and needs no worker to be up."""
+
+    def revoked(self) -> Sequence[str]:
+        """All ids now on record as revoked."""
+
+    def warnings(self) -> Sequence[str]:
+        """Sentences for the operator: settings of the store that cannot keep what the worker promises."""
+
+    def describe(self) -> str:
+        """Server and version for the banner, e.g. ``Redis 7.0.15``; passwords never appear."""
+
+    def close(self) -> None:
+        """Drop all connections. The broker can be used again afterwards."""
