@@ -241,7 +241,12 @@ class Broker(Protocol):
         """True when results for `target` can ride on settlements (same store, one transaction)."""
 
     def consumer(self, spec: ConsumerSpec) -> Consumer:
-        """Register the lease and return its consumer."""
+        """Register the lease and return its consumer. A lease of that id that is still alive is joined: the
+        supervisor settles so on behalf of a dead child."""
+
+    def held(self, consumer: str, queues: Sequence[str]) -> Sequence[Delivery]:
+        """Everything the consumer holds now, without changing anything. The supervisor asks on behalf of a
+        dead child, settles what it must through a `consumer` of the same id, and then calls `release`."""
 
     def beat(self, consumers: Mapping[str, Sequence[str]], *, ttl: float) -> Sequence[str]:
         """Renew the leases (id → queues) for `ttl` seconds; return the ids whose lease is gone."""
