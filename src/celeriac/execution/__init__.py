@@ -1,1 +1,1 @@
-"""TODO-head"""
+"""What happens to one call: no sockets, no settings, no threads."""

@@ -1,0 +1,156 @@
+"""`Context`: one call as the task sees it (`self.request`).
+
+Not here: how a message becomes a `Call` (`wire/protocol.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac.wire.protocol import Call
+
+__all__ = ["Context", "context_of"]
+
+
+class Context:
+    """The running call's attributes, with Celery's names. Headers a producer added are attributes too.
+
+    Example:
+        >>> Context(id="a", retries=1).retries
+        1
+    """
+
+    _children: list[Any] | None = None
+    _protected = 0
+    args: Any = None
+    callbacks: Any = None
+    called_directly = True
+    chain: Any = None
+    chord: Any = None
+    correlation_id: str | None = None
+    delivery_info: dict[str, Any] | None = None
+    errbacks: Any = None
+    eta: Any = None
+    expires: Any = None
+    group: str | None = None
+    group_index: int | None = None
+    headers: dict[str, Any] | None = None
+    hostname: str | None = None
+    id: str | None = None
+    ignore_result: bool = False
+    is_eager = False
+    kwargs: Any = None
+    logfile: str | None = None
+    loglevel: int | None = None
+    origin: str | None = None
+    parent_id: str | None = None
+    properties: dict[str, Any] | None = None
+    retries: int = 0
+    reply_to: str | None = None
+    replaced_task_nesting: int = 0
+    root_id: str | None = None
+    shadow: str | None = None
+    stamped_headers: list[str] | None = None
+    stamps: dict[str, Any] | None = None
+    task: str | None = None
+    taskset: str | None = None
+    timelimit: Any = None
+    utc: bool | None = None
+    #: How often a process has died while running this message.
+    crashes: int = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.update(*args, **kwargs)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        self.__dict__.update(*args, **kwargs)
+
+    def clear(self) -> None:
+        self.__dict__.clear()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return getattr(self, key, default)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached when neither the message nor the class has it.
+        raise AttributeError(
+            f"the request has no attribute {name!r}; the message carried: {', '.join(sorted(self.__dict__))}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Context: {self.__dict__!r}>"
+
+    @property
+    def time_limit(self) -> float | None:
+        """Hard time limit of this call in seconds, None when it sets none."""
+        return self.timelimit[0] if self.timelimit else None
+
+    @property
+    def soft_time_limit(self) -> float | None:
+        """Soft time limit of this call in seconds, None when it sets none."""
+        return self.timelimit[1] if self.timelimit else None
+
+    @property
+    def children(self) -> list[Any]:
+        """Results of the calls this task made, for the trail."""
+        if self._children is None:
+            self._children = []
+        return self._children
+
+    def add_child(self, result: Any) -> None:
+        self.children.append(result)
+
+    def as_execution_options(self) -> dict[str, Any]:
+        """Options with which the same call can be published again."""
+        hard, soft = self.timelimit or (None, None)
+        return {
+            "task_id": self.id,
+            "root_id": self.root_id,
+            "parent_id": self.parent_id,
+            "group_id": self.group,
+            "group_index": self.group_index,
+            "shadow": self.shadow,
+            "chord": self.chord,
+            "chain": self.chain,
+            "link": self.callbacks,
+            "link_error": self.errbacks,
+            "expires": self.expires,
+            "soft_time_limit": soft,
+            "time_limit": hard,
+            "headers": self.headers,
+            "retries": self.retries,
+            "reply_to": self.reply_to,
+            "replaced_task_nesting": self.replaced_task_nesting,
+            "origin": self.origin,
+        }
+
+
+def context_of(call: Call, hostname: str, crashes: int = 0) -> Context:
+    """The context of a delivered call. Hot: one dict copy and one update."""
+    context = Context.__new__(Context)
+    properties = call.properties
+    attributes = dict(call.headers)
+    attributes.update(
+        id=call.id,
+        task=call.name,
+        args=call.args,
+        kwargs=call.kwargs,
+        callbacks=call.callbacks,
+        errbacks=call.errbacks,
+        chain=call.chain,
+        chord=call.chord,
+        retries=call.retries,
+        timelimit=(call.hard, call.soft),
+        headers=call.headers,
+        properties=properties,
+        delivery_info=properties.get("delivery_info"),
+        correlation_id=properties.get("correlation_id"),
+        reply_to=call.reply_to,
+        hostname=hostname,
+        called_directly=False,
+        is_eager=False,
+        utc=True,
+        crashes=crashes,
+    )
+    context.__dict__ = attributes
+    return context

@@ -1,0 +1,58 @@
+"""`Outcome`: how a body ended, as a value.
+
+Retry, Ignore and Reject are outcomes like any other; exceptions stop here.
+"""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+from typing import Any, Final, Literal, NamedTuple
+
+__all__ = [
+    "FAILED",
+    "IGNORED",
+    "REJECTED",
+    "RETRIED",
+    "SUCCEEDED",
+    "Kind",
+    "Outcome",
+    "format_traceback",
+]
+
+Kind = Literal["succeeded", "failed", "retried", "ignored", "rejected"]
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+RETRIED: Final = "retried"
+IGNORED: Final = "ignored"
+REJECTED: Final = "rejected"
+
+#: Characters of traceback text that are kept: the first and the last halves of it.
+TRACEBACK_LIMIT = 65_536
+
+
+class Outcome(NamedTuple):
+    """`value`: what the body returned (succeeded). `exc`: what it raised (all others). `fatal`: the process
+    must be replaced after this (it was told to exit)."""
+
+    kind: Kind
+    value: Any = None
+    exc: BaseException | None = None
+    traceback: str | None = None
+    fatal: bool = False
+
+
+def format_traceback(exc: BaseException, skip: int = 0) -> str:
+    """The traceback as text, without the first `skip` frames; never raises, whatever the exception does."""
+    tb: TracebackType | None = exc.__traceback__
+    for _ in range(skip):
+        if tb is not None and tb.tb_next is not None:
+            tb = tb.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(exc), exc, tb, limit=64))
+    except Exception as problem:  # a broken __str__, __cause__ cycle or source file: the type must do
+        text = f"{type(exc).__module__}.{type(exc).__qualname__}: <traceback unprintable: {type(problem).__name__}>\n"
+    if len(text) > TRACEBACK_LIMIT:
+        half = TRACEBACK_LIMIT // 2
+        text = f"{text[:half]}\n… {len(text) - TRACEBACK_LIMIT} characters left out …\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
