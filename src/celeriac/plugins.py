@@ -1,0 +1,152 @@
+"""From a URL's scheme to the class that serves it: the only dynamic import of the package.
+
+1. The table of our own transports and result stores.
+2. Others, by entry point: groups ``celeriac.brokers`` and ``celeriac.backends``; the entry's name is the
+   scheme, its object a class with ``from_url(url, options) -> instance``. A class path in place of a scheme
+   works as well.
+3. The errors: an unknown scheme names its neighbours, a missing library names what to install.
+
+Not here: settings, and when a connection is made (`app.base` composes).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from celeriac.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from celeriac.backends.base import ResultBackend
+    from celeriac.brokers.base import Broker
+
+__all__ = ["BACKENDS", "BROKERS", "Plugin", "backend_from_url", "broker_from_url", "load_class", "scheme_of"]
+
+
+class Plugin(NamedTuple):
+    """Where a class is (``module:Class``), and the extra that installs what it needs (empty: nothing)."""
+
+    path: str
+    extra: str = ""
+
+
+_MEMORY_BROKER: Final = Plugin("celeriac.brokers.memory:MemoryBroker")
+_SQLITE_BROKER: Final = Plugin("celeriac.brokers.sqlite:SqliteBroker")
+_REDIS_BROKER: Final = Plugin("celeriac.brokers.redis:RedisBroker", "redis")
+
+BROKERS: Final[Mapping[str, Plugin]] = {
+    "memory": _MEMORY_BROKER,
+    "sqlite": _SQLITE_BROKER,
+    "redis": _REDIS_BROKER,
+    "rediss": _REDIS_BROKER,
+    "redis+socket": _REDIS_BROKER,
+    "sentinel": _REDIS_BROKER,
+    "rediss+sentinel": _REDIS_BROKER,
+    "redis+cluster": _REDIS_BROKER,
+    "rediss+cluster": _REDIS_BROKER,
+    "valkey": _REDIS_BROKER,
+    "valkeys": _REDIS_BROKER,
+    "unix": _REDIS_BROKER,
+}
+
+_MEMORY_BACKEND: Final = Plugin("celeriac.backends.memory:MemoryBackend")
+_SQLITE_BACKEND: Final = Plugin("celeriac.backends.sqlite:SqliteBackend")
+_REDIS_BACKEND: Final = Plugin("celeriac.backends.redis:RedisBackend", "redis")
+_DISABLED_BACKEND: Final = Plugin("celeriac.backends.disabled:DisabledBackend")
+
+BACKENDS: Final[Mapping[str, Plugin]] = {
+    "disabled": _DISABLED_BACKEND,
+    "cache+memory": _MEMORY_BACKEND,
+    "memory": _MEMORY_BACKEND,
+    "sqlite": _SQLITE_BACKEND,
+    **{scheme: _REDIS_BACKEND for scheme, plugin in BROKERS.items() if plugin is _REDIS_BROKER},
+}
+
+_EXTRAS: Final = {"redis": "redis", "hiredis": "redis", "msgpack": "msgpack", "yaml": "yaml"}
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of `url`, lower-case; a bare word such as ``redis`` or ``disabled`` is its own scheme.
+
+    Example:
+        >>> scheme_of("redis://localhost/1"), scheme_of("memory")
+        ('redis', 'memory')
+    """
+    return url.partition("://")[0].strip().rstrip(":").lower()
+
+
+def broker_from_url(url: str, options: Mapping[str, Any] | None = None) -> Broker:
+    """Make the broker that `url` names. Nothing is connected yet.
+
+    Args:
+        url: e.g. ``sqlite://``, ``redis://localhost:6379/0``.
+        options: the transport's own options (`broker_transport_options`).
+
+    Raises:
+        ImproperlyConfigured: the scheme is unknown, or a library that it needs is not installed.
+    """
+    return _make("broker", "celeriac.brokers", BROKERS, url, options)  # type: ignore[no-any-return]
+
+
+def backend_from_url(url: str, options: Mapping[str, Any] | None = None) -> ResultBackend:
+    """Make the result store that `url` names; as `broker_from_url`."""
+    return _make("result backend", "celeriac.backends", BACKENDS, url, options)  # type: ignore[no-any-return]
+
+
+def _make(
+    what: str, group: str, table: Mapping[str, Plugin], url: str, options: Mapping[str, Any] | None
+) -> Any:
+    scheme = scheme_of(url)
+    plugin = table.get(scheme)
+    try:
+        kind = load_class(plugin.path) if plugin else _foreign(what, group, table, scheme, url)
+    except ModuleNotFoundError as exc:
+        raise _missing_library(what, scheme, plugin, exc) from exc
+    return kind.from_url(url if "://" in url else f"{url}://", dict(options or {}))
+
+
+def load_class(path: str) -> Any:
+    """The object at ``package.module:name`` (or ``package.module.name``)."""
+    module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _foreign(what: str, group: str, table: Mapping[str, Plugin], scheme: str, url: str) -> Any:
+    """A class of another package: by entry point, else by its path standing where the scheme is."""
+    installed = {entry.name: entry for entry in entry_points(group=group)}
+    if scheme in installed:
+        return installed[scheme].load()
+    path = url.partition("://")[0]
+    if "." in path or ":" in path:
+        try:
+            return load_class(path)
+        except (ImportError, AttributeError, ValueError) as exc:
+            raise ImproperlyConfigured(
+                f"The {what} class {path!r} cannot be imported: {exc}. Write it as 'package.module:Class'; "
+                "the class needs a constructor from_url(url, options)."
+            ) from exc
+    known = sorted({*table, *installed})
+    close = difflib.get_close_matches(scheme, known, n=1)
+    hint = f" Did you mean '{close[0]}://'?" if close else ""
+    raise ImproperlyConfigured(
+        f"There is no {what} for URLs that start with '{scheme}://'.{hint} Known are: {', '.join(known)}."
+    )
+
+
+def _missing_library(
+    what: str, scheme: str, plugin: Plugin | None, exc: ModuleNotFoundError
+) -> ImproperlyConfigured:
+    missing = (exc.name or "").partition(".")[0]
+    if missing == "celeriac" or not missing:
+        return ImproperlyConfigured(f"The {what} for '{scheme}://' is not part of this version: {exc}.")
+    extra = _EXTRAS.get(missing, plugin.extra if plugin else "")
+    advice = f"pip install 'celeriac[{extra}]'" if extra else f"pip install {missing}"
+    return ImproperlyConfigured(
+        f"The {what} for '{scheme}://' needs the library {missing!r}, which is not installed. Run: {advice}"
+    )
