@@ -1,0 +1,76 @@
+# Every target makes the virtual environment it needs; the second time it is there already.
+# `make help` lists them. CI runs `make test`, nothing else.
+
+PYTHON ?= python3
+PYTEST ?=
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+DEV := $(VENV)/.dev
+EXTRAS := redis,msgpack,yaml,pydantic,zstd,brotli,django
+OTHER_PYTHONS := 3.12 3.13
+FAST_TESTS := tests/unit tests/wire $(wildcard tests/conformance/test_memory*.py tests/conformance/test_sqlite*.py)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-default test-pythons check bench format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: $(INSTALLED) ## measure the standard library with real workers on the embedded store
+	@$(PY) examples/codebase/run.py
+
+test: test-default test-pythons ## the whole suite here, its fast tier on the other Pythons that are found
+
+test-default: $(DEV) ## the whole suite on one Python
+	@sh scripts/provide-redis $(PY)
+	$(PY) -m pytest $(PYTEST)
+
+test-pythons: ## the fast tier (unit, wire, memory and SQLite contracts) on the other Pythons
+	@for version in $(OTHER_PYTHONS); do \
+		python=$$(sh scripts/find-python $$version) || { echo "Python $$version: not found here, left out"; continue; }; \
+		$(MAKE) --no-print-directory .venvs/$$version/.dev OTHER=$$python VERSION=$$version || exit 1; \
+		echo "Python $$version: fast tier"; \
+		.venvs/$$version/bin/python -m pytest -q -p no:cacheprovider $(PYTEST) $(FAST_TESTS) || exit 1; \
+	done
+
+check: $(DEV) ## lint, format, types, import rules, unit tests: under a minute
+	$(VENV)/bin/ruff check src tests examples bench
+	$(VENV)/bin/ruff format --check src tests examples bench
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m pytest -q tests/unit
+
+bench: $(DEV) ## measure against Celery, dramatiq, huey and the bare loop (each in its own environment)
+	@sh scripts/provide-redis $(PY)
+	$(PY) -m bench $(BENCH)
+
+format: $(DEV) ## let ruff rewrite what it can
+	$(VENV)/bin/ruff check --fix src tests examples bench
+	$(VENV)/bin/ruff format src tests examples bench
+
+clean: ## remove the environments, caches and build products
+	rm -rf .venv .venvs .cache .celeriac dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	@test -x $(PY) || { echo "making $(VENV) ($$($(PYTHON) --version))"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing celeriac"
+	@$(PY) -m pip install --quiet --editable .
+	@touch $@
+
+$(DEV): pyproject.toml
+	@test -x $(PY) || { echo "making $(VENV) ($$($(PYTHON) --version))"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing celeriac and its development tools"
+	@$(PY) -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(PY) -m pip install --quiet --editable '.[$(EXTRAS)]' --group dev
+	@touch $(INSTALLED) $@
+
+.venvs/%/.dev: pyproject.toml
+	@echo "making .venvs/$(VERSION) ($$($(OTHER) --version))"
+	@test -x $(@D)/bin/python || $(OTHER) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(@D)/bin/python -m pip install --quiet --editable '.[$(EXTRAS)]' --group test
+	@touch $@
