@@ -1,0 +1,129 @@
+"""The envelope of the transports that store text: Redis, and our own SQL and memory stores.
+
+1. `encode`: a `Message` as the JSON envelope that Celery's peers read (keys ``body``, ``content-encoding``,
+   ``content-type``, ``headers``, ``properties``; the body in base64).
+2. `decode`: the way back. It never raises: bytes that are no message become `Unreadable` with the reason.
+3. `crashes`: the count that a broker may put before the first key, for itself.
+
+Not here: what headers and bodies mean (`protocol.py`).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Final
+
+from celeriac.exceptions import DecodeError
+from celeriac.wire import json
+from celeriac.wire.message import Message, Unreadable
+
+__all__ = ["CRASHES_KEY", "crashes", "decode", "encode"]
+
+#: The broker-private key that stands before all others; Celery's peers ignore it.
+CRASHES_KEY: Final = "celeriac-crashes"
+
+_CRASHES = re.compile(rb'\A\{"celeriac-crashes": ?(\d{1,9})[,}]')
+_SPACE = re.compile(r"\s+")
+_PLAIN_BODIES: Final = frozenset({None, "", "utf-8", "utf8"})
+_new_message = tuple.__new__
+_encode_envelope = json.encode_envelope
+_decode_envelope = json.decode_envelope
+
+
+def encode(message: Message) -> bytes:
+    """Return the envelope of `message`.
+
+    Headers and properties must hold plain JSON values (`protocol.write` sees to it). The property
+    ``body_encoding`` is set to ``base64``, which is what the envelope then says truthfully.
+
+    Raises:
+        EncodeError: a header or property cannot be written.
+    """
+    body, content_type, content_encoding, headers, properties = message
+    if properties.get("body_encoding") != "base64":
+        properties = {**properties, "body_encoding": "base64"}
+    return _encode_envelope(body, content_type, content_encoding, headers, properties)
+
+
+def decode(raw: bytes) -> Message | Unreadable:
+    """Return the message in the envelope `raw`, or `Unreadable` with the reason; never raise.
+
+    Example:
+        >>> decode(b"[]").reason
+        'not a message envelope: Expected `object`, got `array`'
+    """
+    try:
+        envelope = _decode_envelope(raw)
+    except (ValueError, RecursionError, TypeError):
+        return _decode_slowly(raw)
+    properties = envelope.properties
+    if properties.get("body_encoding") != "base64":
+        return _decode_slowly(raw)
+    if type(properties.get("delivery_tag")) is not str or type(properties.get("delivery_info")) is not dict:
+        reason = _property_fault(properties)
+        if reason:
+            return Unreadable(reason, bytes(raw))
+    return _new_message(
+        Message,
+        (
+            envelope.body,
+            envelope.content_type,
+            envelope.content_encoding,
+            envelope.headers or {},
+            properties,
+        ),
+    )
+
+
+def _decode_slowly(raw: bytes) -> Message | Unreadable:
+    """The uncommon envelopes (plain bodies, wrapped base64, NaN) and everything that is none."""
+    try:
+        raw = bytes(raw)
+        envelope = json.decode_plain_envelope(raw)
+        body = _body(envelope.body, envelope.properties.get("body_encoding"))
+    except (DecodeError, ValueError, TypeError) as exc:
+        return Unreadable(str(exc)[:500], raw)
+    reason = _property_fault(envelope.properties)
+    if reason:
+        return Unreadable(reason, raw)
+    return Message(
+        body, envelope.content_type, envelope.content_encoding, envelope.headers or {}, envelope.properties
+    )
+
+
+def _body(text: str, encoding: object) -> bytes:
+    if encoding == "base64":
+        try:
+            # some clients wrap base64 into lines; anything else that is not base64 is damage
+            return base64.b64decode(_SPACE.sub("", text), validate=True)
+        except ValueError as exc:
+            raise DecodeError(f"the body is not base64: {exc}") from exc
+    if (encoding is None or isinstance(encoding, str)) and encoding in _PLAIN_BODIES:
+        try:
+            return text.encode("utf-8")
+        except UnicodeEncodeError as exc:
+            raise DecodeError(f"the body is not text: {exc}") from exc
+    raise DecodeError(f"the property body_encoding is {encoding!r:.80}; base64 or nothing is understood")
+
+
+def _property_fault(properties: dict[str, object]) -> str:
+    """Say what is wrong with the properties that every peer needs; empty when nothing is."""
+    tag = properties.get("delivery_tag")
+    if type(tag) not in (str, int):
+        return f"the property delivery_tag must be text or an integer, not {tag!r:.80}"
+    info = properties.get("delivery_info", {})
+    if type(info) is not dict:
+        return f"the property delivery_info must be an object, not {info!r:.80}"
+    return ""
+
+
+def crashes(raw: bytes) -> int:
+    """Return the number of processes that died while running the message `raw`, as its broker counted.
+
+    Example:
+        >>> crashes(b'{"celeriac-crashes":2,"body": ""}')
+        2
+    """
+    match = _CRASHES.match(raw)
+    return int(match[1]) if match else 0
