@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
-from pprint import pformat
 from typing import Any, Final
 
 from celeriac.app.settings_reading import (
@@ -235,6 +234,8 @@ class Settings(MutableMapping[str, Any]):
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
         """The settings as text, one per line."""
+        from pprint import pformat  # reports only
+
         rows = self.table(with_defaults, censored)
         return "\n".join(f"{name}: {pformat(value, width=80)}" for name, value in rows.items())
 

@@ -10,7 +10,6 @@ everything that is wrong. Values are checked in `settings_values.py`; the dicts 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -68,6 +67,8 @@ def new_name(key: str) -> str | None:
 
 
 def _closest(key: str, cutoff: float = 0.75) -> str | None:
+    import difflib  # only mistakes need it
+
     if not key.islower():
         old = difflib.get_close_matches(key, BY_OLD_NAME, n=1, cutoff=max(cutoff, 0.85))
         if old:

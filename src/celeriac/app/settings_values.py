@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from celeriac.app.settings_table import REFUSED, Setting
 from celeriac.exceptions import ImproperlyConfigured
@@ -134,6 +133,8 @@ _WORDS = {
 def _known_zone(value: Any) -> bool:
     if not isinstance(value, str):
         return value is None or hasattr(value, "utcoffset")
+    from zoneinfo import ZoneInfo  # only a named zone needs it
+
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):

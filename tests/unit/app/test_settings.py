@@ -241,7 +241,7 @@ class TestValues:
 
     def test_a_refused_setting_names_its_replacement(self, conf: Settings) -> None:
         conf.broker_host = None
-        with pytest.raises(ImproperlyConfigured, match="'broker_host' is not supported. Write broker_url"):
+        with pytest.raises(ImproperlyConfigured, match=r"'broker_host' is not supported\. Write broker_url"):
             conf.broker_host = "localhost"
         with pytest.raises(ImproperlyConfigured, match="'CELERYD_CONSUMER' is not supported"):
             conf.update(CELERYD_CONSUMER="x:Y")
