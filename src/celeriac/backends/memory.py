@@ -39,7 +39,9 @@ class MemoryWatch:
 
     def discard(self, ids: Iterable[str]) -> None:
         with self._changed:
-            self._ids.difference_update(ids)
+            for task_id in ids:
+                self._ids.discard(task_id)
+                self._pocket.pop(task_id, None)
 
     def notify(self, task_id: str, document: bytes) -> None:
         with self._changed:

@@ -340,7 +340,7 @@ class MemoryConsumer:
     """One lease on a `Store`."""
 
     def __init__(self, store: Store, board: Board, spec: ConsumerSpec, clock: Clock) -> None:
-        self._store = store
+        self.store = store
         self._board = board
         self._spec = spec
         self._clock = clock
@@ -353,7 +353,7 @@ class MemoryConsumer:
                 "A settlement carries results, but the consumer was made without `results`. Ask "
                 "Broker.carries(target) first, and store the results through the backend when it says no."
             )
-        received = self._store.exchange(
+        received = self.store.exchange(
             self._spec.id, settlements, tuple(self._queues), limit, self._board, self._clock()
         )
         if received.deliveries:
@@ -362,23 +362,23 @@ class MemoryConsumer:
 
     def wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        with self._store.changed:
-            while not self._woken and self._spec.id in self._store.leases:
+        with self.store.changed:
+            while not self._woken and self._spec.id in self.store.leases:
                 now = self._clock()
-                change = self._store.next_change(self._spec.queues, now)
+                change = self.store.next_change(self._spec.queues, now)
                 pause = deadline - time.monotonic()
                 if pause <= 0 or (change is not None and change <= now):
                     break
-                self._store.changed.wait(pause if change is None else min(pause, change - now))
+                self.store.changed.wait(pause if change is None else min(pause, change - now))
             self._woken = False
 
     def wake(self) -> None:
-        with self._store.changed:
+        with self.store.changed:
             self._woken = True
-            self._store.changed.notify_all()
+            self.store.changed.notify_all()
 
     def close(self) -> None:
-        self._store.release(self._spec.id)
+        self.store.release(self._spec.id)
 
 
 class MemoryBroker:
@@ -397,41 +397,41 @@ class MemoryBroker:
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._name = store_name(url)
-        self._store = _store(self._name)
+        self.store = _store(self._name)
         self._clock: Clock = options.get("clock", time.time)
 
     def publish(self, batch: Sequence[Outgoing], *, timeout: float | None = None) -> None:
-        self._store.publish(batch, self._clock())
+        self.store.publish(batch, self._clock())
 
     def declare(self, queues: Sequence[Queue]) -> None:
-        with self._store.changed:
-            self._store.bindings.declare(queues)
+        with self.store.changed:
+            self.store.bindings.declare(queues)
 
     def queues(self) -> Sequence[str]:
-        return self._store.names()
+        return self.store.names()
 
     def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
-        return [self._store.stats(queue, self._clock()) for queue in queues]
+        return [self.store.stats(queue, self._clock()) for queue in queues]
 
     def depth(self, queue: str) -> int:
-        return len(self._store.in_order(queue, self._clock()))
+        return len(self.store.in_order(queue, self._clock()))
 
     def purge(self, queue: str) -> int:
-        return self._store.purge(queue)
+        return self.store.purge(queue)
 
     def browse(self, queue: str, limit: int, offset: int = 0) -> Sequence[Message | Unreadable]:
-        waiting = self._store.in_order(queue, self._clock())[offset : offset + limit]
+        waiting = self.store.in_order(queue, self._clock())[offset : offset + limit]
         return [virtual.decode(message.raw) for message in waiting]
 
     def carries(self, target: ResultTarget) -> bool:
         return target.location == ("memory", self._name)
 
     def consumer(self, spec: ConsumerSpec) -> MemoryConsumer:
-        self._store.register(spec.id, spec.queues, self._clock() + spec.ttl)
-        return MemoryConsumer(self._store, board(self._name), spec, self._clock)
+        self.store.register(spec.id, spec.queues, self._clock() + spec.ttl)
+        return MemoryConsumer(self.store, board(self._name), spec, self._clock)
 
     def beat(self, consumers: Mapping[str, Sequence[str]], *, ttl: float) -> Sequence[str]:
-        return self._store.beat(list(consumers), self._clock() + ttl)
+        return self.store.beat(list(consumers), self._clock() + ttl)
 
     def release(
         self,
@@ -441,30 +441,30 @@ class MemoryBroker:
         crashed: Sequence[tuple[str, int]] = (),
         done: Sequence[tuple[str, int]] = (),
     ) -> int:
-        return self._store.release(consumer, crashed, done)
+        return self.store.release(consumer, crashed, done)
 
     def sweep(self, queues: Sequence[str]) -> int:
-        return self._store.sweep(queues, self._clock())
+        return self.store.sweep(queues, self._clock())
 
     def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
-        with self._store.changed:
-            return [letter for letter, _ in self._store.lines[queue].dead.values()][offset : offset + limit]
+        with self.store.changed:
+            return [letter for letter, _ in self.store.lines[queue].dead.values()][offset : offset + limit]
 
     def revive(self, queue: str, ids: Sequence[str]) -> int:
-        return self._store.revive(queue, ids, self._clock())
+        return self.store.revive(queue, ids, self._clock())
 
     def drop(self, queue: str, ids: Sequence[str]) -> int:
-        return self._store.drop(queue, ids)
+        return self.store.drop(queue, ids)
 
     def revoke(self, ids: Sequence[str], *, ttl: float) -> None:
-        with self._store.changed:
-            self._store.revoked.update(dict.fromkeys(ids, self._clock() + ttl))
+        with self.store.changed:
+            self.store.revoked.update(dict.fromkeys(ids, self._clock() + ttl))
 
     def revoked(self) -> Sequence[str]:
         now = self._clock()
-        with self._store.changed:
-            self._store.revoked = {name: until for name, until in self._store.revoked.items() if until > now}
-            return list(self._store.revoked)
+        with self.store.changed:
+            self.store.revoked = {name: until for name, until in self.store.revoked.items() if until > now}
+            return list(self.store.revoked)
 
     def warnings(self) -> Sequence[str]:
         return ("memory:// keeps tasks in this process only: when it ends they are gone.",)

@@ -1,0 +1,31 @@
+"""`memory://` keeps the contracts."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from celeriac.backends.memory import MemoryBackend
+from celeriac.brokers.memory import MemoryBroker, Waiting
+from celeriac.conformance import BrokerContract, ResultBackendContract
+
+
+class TestMemoryBroker(BrokerContract):
+    broker_class = MemoryBroker
+    backend_class = MemoryBackend
+
+    @pytest.fixture
+    def url(self) -> str:
+        return f"memory://{uuid.uuid4().hex}"
+
+    def plant(self, url: str, queue: str, raw: bytes) -> None:
+        MemoryBroker(url, {}).store.lines[queue].append(Waiting(raw, 0, 0, 0.0))
+
+
+class TestMemoryBackend(ResultBackendContract):
+    backend_class = MemoryBackend
+
+    @pytest.fixture
+    def url(self) -> str:
+        return f"memory://{uuid.uuid4().hex}"
