@@ -1,0 +1,91 @@
+"""The sending side of a trial, run in the contender's own environment: `python -m bench.client APP VERB …`.
+
+Prints one line of JSON. Only the standard library and the contender's app are used.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import sys
+import time
+from typing import Any
+
+
+def single(app: Any, count: int) -> Any:
+    """Messages per second, sent one by one."""
+    for _ in range(min(200, count)):
+        app.send_one()
+    send = app.send_one
+    begun = time.perf_counter()
+    for _ in range(count):
+        send()
+    return count / (time.perf_counter() - begun)
+
+
+def bulk(app: Any, count: int) -> Any:
+    """Messages per second, sent together."""
+    app.send_bulk(min(200, count))
+    begun = time.perf_counter()
+    app.send_bulk(count)
+    return count / (time.perf_counter() - begun)
+
+
+def tasks(app: Any, kind: str, count: int) -> Any:
+    """Send tasks; nothing is measured."""
+    app.send_tasks(kind, count)
+
+
+def due(app: Any, count: int, at: float) -> Any:
+    """Send tasks due at `at`; how many seconds are left when the last one is sent."""
+    app.send_due(count, at)
+    return at - time.time()
+
+
+def trips(app: Any, count: int) -> Any:
+    """Milliseconds of each of `count` round trips, one after the other."""
+    trip = app.round_trip
+    for _ in range(min(100, count)):
+        trip()
+    gc.collect()
+    taken = []
+    for _ in range(count):
+        begun = time.perf_counter()
+        trip()
+        taken.append(1000 * (time.perf_counter() - begun))
+    return taken
+
+
+def calls(app: Any, count: int) -> Any:
+    """Python functions called by one `send_one()`, by file (`send_one` itself not counted)."""
+    for _ in range(20):
+        app.send_one()
+    by_file: dict[str, dict[str, int]] = {}
+
+    def profile(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and (code := frame.f_code).co_filename != app.__file__:
+            functions = by_file.setdefault(code.co_filename, {})
+            functions[code.co_qualname] = functions.get(code.co_qualname, 0) + 1
+
+    gc.disable()
+    sys.setprofile(profile)
+    try:
+        for _ in range(count):
+            app.send_one()
+    finally:
+        sys.setprofile(None)
+    return by_file
+
+
+VERBS = {verb.__name__: verb for verb in (single, bulk, tasks, due, trips, calls)}
+
+
+def main() -> None:
+    name, verb, *words = sys.argv[1:]
+    arguments = [json.loads(word) for word in words]
+    json.dump(VERBS[verb](importlib.import_module(name), *arguments), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The benchmark's tasks on Celery."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+
+from celery import Celery, group
+
+from bench import pages, site
+
+app = Celery("bench", broker=site.BROKER, backend=site.BROKER if site.RESULTS else None)
+app.conf.update(
+    task_ignore_result=not site.RESULTS,
+    worker_prefetch_multiplier=64,
+    worker_disable_rate_limits=True,
+    broker_connection_retry_on_startup=True,
+)
+
+
+@app.task
+def noop():
+    pages.hit()
+    return 1
+
+
+@app.task
+def io():
+    time.sleep(0.001)
+    pages.hit()
+    return 1
+
+
+@app.task
+def due(at):
+    pages.note(time.time() - at)
+    return 1
+
+
+def send_one():
+    noop.delay()
+
+
+def send_bulk(count):
+    group(noop.s() for _ in range(count)).apply_async()
+
+
+def send_tasks(kind, count):
+    task = {"noop": noop, "io": io}[kind]
+    with app.producer_or_acquire() as producer:
+        for _ in range(count):
+            task.apply_async(producer=producer)
+
+
+def send_due(count, at):
+    eta = datetime.fromtimestamp(at, timezone.utc)
+    with app.producer_or_acquire() as producer:
+        for _ in range(count):
+            due.apply_async((at,), eta=eta, producer=producer)
+
+
+def round_trip():
+    noop.delay().get(timeout=10)

@@ -1,0 +1,177 @@
+"""What is measured: one function per measure, from a `Trial` to figures.
+
+Times of executions are read from shared memory (`bench.pages`), so that waiting for them costs the contender
+nothing. A drain is the time from the first execution to the last of tasks that were all queued before the
+worker started.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from bench import machine
+from bench.contender import Kind, Shape
+from bench.trial import Trial, TrialFailed
+
+SETTLED = 1.0  # seconds a worker rests before its memory is read
+
+Figures = dict[str, float]
+
+
+class Measure(NamedTuple):
+    """One row of the report. `figures` are the columns, the first is the one compared."""
+
+    name: str
+    title: str
+    figures: tuple[str, ...]
+    more_is_better: bool
+    run: Callable[[Trial], Figures]
+
+
+def enqueue_one(trial: Trial) -> Figures:
+    return {"messages/s": trial.client("single", trial.counts.single)}
+
+
+def enqueue_bulk(trial: Trial) -> Figures:
+    return {"messages/s": trial.client("bulk", trial.counts.bulk)}
+
+
+def drain(
+    kind: Kind, count: Callable[[Trial], int], shape: Shape, *, results: bool = False
+) -> Callable[[Trial], Figures]:
+    """Tasks per second, and the processor time per task of the worker's processes and of the broker."""
+
+    def run(trial: Trial) -> Figures:
+        wanted = count(trial)
+        trial.switch_on(results=results)
+        trial.client("tasks", kind, wanted)
+        trial.start_worker(shape)
+        begun = trial.wait_for(1)
+        worker, broker = _cpu(trial)
+        done = trial.wait_for(wanted)
+        worker, broker = (after - before for after, before in zip(_cpu(trial), (worker, broker), strict=True))
+        if done.count > wanted:
+            raise TrialFailed(f"{done.count} executions of {wanted} tasks")
+        seen = max(1, wanted - begun.count)
+        return {
+            "tasks/s": (wanted - 1) / (done.last - done.first),
+            "worker µs/task": 1e6 * worker / seen,
+            "broker µs/task": 1e6 * broker / seen,
+        }
+
+    return run
+
+
+def _cpu(trial: Trial) -> tuple[float, float]:
+    broker = [trial.broker_pid] if trial.broker_pid else []
+    return machine.own_cpu_seconds(trial.worker_tree()), machine.own_cpu_seconds(broker)
+
+
+def round_trip(trial: Trial) -> Figures:
+    trial.switch_on(results=True, waited=True)
+    _start_and_warm(trial, Shape(processes=2), 20)
+    taken = trial.client("trips", trial.counts.trips)
+    return {"p50 ms": quantile(taken, 0.5), "p95 ms": quantile(taken, 0.95), "p99 ms": quantile(taken, 0.99)}
+
+
+def memory(trial: Trial) -> Figures:
+    trial.switch_on(results=True)
+    _start_and_warm(trial, Shape(processes=2), 200)
+    time.sleep(SETTLED)
+    tree = trial.worker_tree()
+    return {"PSS MB": machine.pss(tree), "processes": len(tree)}
+
+
+def start_up(trial: Trial) -> Figures:
+    trial.switch_on(results=True)
+    trial.client("tasks", "noop", 1)
+    trial.start_worker(Shape(processes=2))
+    return {"s": trial.wait_for(1).first - trial.worker_started}
+
+
+def due(trial: Trial) -> Figures:
+    """How late tasks run that are all due at one instant, sent while the worker is up."""
+    wanted = trial.counts.due
+    _start_and_warm(trial, Shape(processes=2), 20)
+    left = trial.client("due", wanted, time.time() + trial.counts.due_after)
+    if left < 0.5:
+        raise TrialFailed(f"sending {wanted} tasks took until {left:.1f} s before they were due")
+    trial.wait_for(20 + wanted)
+    late = trial.pages.values()
+    return {
+        "p99 late s": quantile(late, 0.99),
+        "p50 late s": quantile(late, 0.5),
+        "early": float(sum(value < 0 for value in late)),
+    }
+
+
+def nap(trial: Trial) -> Figures:
+    """From the first start to the last end of tasks that sleep for one second, all in one process."""
+    wanted = trial.counts.nap
+    trial.client("tasks", "nap", wanted)
+    trial.start_worker(Shape("asyncio", 1, wanted))
+    done = trial.wait_for(wanted)
+    return {"s": done.last - done.first}
+
+
+def _start_and_warm(trial: Trial, shape: Shape, count: int) -> None:
+    trial.client("tasks", "noop", count)
+    trial.start_worker(shape)
+    trial.wait_for(count)
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """The value below which `share` of them lie."""
+    ordered = sorted(values)
+    if len(ordered) < 2:
+        return ordered[0]
+    return statistics.quantiles(ordered, n=1000, method="inclusive")[round(share * 1000) - 1]
+
+
+def _drained(trial: Trial) -> int:
+    return trial.counts.drain
+
+
+def _waited(trial: Trial) -> int:
+    return trial.counts.io
+
+
+TWO, ONE = Shape(processes=2), Shape(processes=1)
+DRAIN = ("tasks/s", "worker µs/task", "broker µs/task")
+SENT = ("messages/s",)
+
+MEASURES = [
+    Measure("enqueue-one", "delay() one by one", SENT, True, enqueue_one),
+    Measure("enqueue-bulk", "many together (group, map, pipeline)", SENT, True, enqueue_bulk),
+    Measure("drain-off-2", "drain, results off, 2 processes", DRAIN, True, drain("noop", _drained, TWO)),
+    Measure("drain-off-1", "drain, results off, 1 process", DRAIN, True, drain("noop", _drained, ONE)),
+    Measure(
+        "drain-on-2", "drain, results stored, 2 processes", DRAIN, True, drain("noop", _drained, TWO, results=True)
+    ),
+    Measure(
+        "drain-on-1", "drain, results stored, 1 process", DRAIN, True, drain("noop", _drained, ONE, results=True)
+    ),
+    Measure("round-trip", "delay().get(), idle worker", ("p50 ms", "p95 ms", "p99 ms"), False, round_trip),
+    Measure("memory", "memory of the whole worker, concurrency 2", ("PSS MB", "processes"), False, memory),
+    Measure("start-up", "start of the worker to its first task", ("s",), False, start_up),
+    Measure("due", "many tasks due at one instant", ("p99 late s", "p50 late s", "early"), False, due),
+    Measure(
+        "io-asyncio", "1 ms of I/O, asyncio lane 100", DRAIN, True, drain("aio", _waited, Shape("asyncio", 1, 100))
+    ),
+    Measure(
+        "io-threads", "1 ms of I/O, 100 threads", DRAIN, True, drain("io", _waited, Shape("threads", 1, 100))
+    ),
+    Measure("sleep", "async sleep(1) tasks, one process", ("s",), False, nap),
+    Measure("sqlite-enqueue", "embedded store: delay() one by one", SENT, True, enqueue_one),
+    Measure("sqlite-drain-off", "embedded store: drain, results off, 2 processes", DRAIN, True, drain("noop", _drained, TWO)),
+    Measure(
+        "sqlite-drain-on",
+        "embedded store: drain, results stored, 2 processes",
+        DRAIN,
+        True,
+        drain("noop", _drained, TWO, results=True),
+    ),
+]

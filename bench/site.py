@@ -1,0 +1,17 @@
+"""Where a trial takes place, as a contender's `app.py` reads it: addresses and switches in the environment.
+
+Only the standard library is used here, since this module is imported in every contender's environment.
+"""
+
+from __future__ import annotations
+
+import os
+
+#: Address of the store: `redis://…` or a path of an SQLite file that does not exist yet.
+BROKER = os.environ.get("BENCH_BROKER", "redis://127.0.0.1:6379/0")
+
+#: Whether results are stored.
+RESULTS = os.environ.get("BENCH_RESULTS") == "1"
+
+#: Whether somebody waits for each result (round trips), where a contender must be told so.
+WAITED = os.environ.get("BENCH_WAITED") == "1"

@@ -1,0 +1,95 @@
+"""What ours must reach, and whether this run reached it. Ratios are of medians from the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from bench.report import Result, Summary, number, summarise
+
+OURS, OURS_EMBEDDED = "celeriac", "celeriac-sqlite"
+
+
+class Target(NamedTuple):
+    """One line of the table of targets: what is compared with which bound."""
+
+    title: str
+    value: Callable[[Summary], float]
+    bound: float
+    at_least: bool = True
+
+
+def median(measure: str, figure: str, contender: str = OURS) -> Callable[[Summary], float]:
+    """Ours (or another's) median of one figure."""
+    return lambda summary: summary[measure, contender, figure].median
+
+
+def times(measure: str, peer: str, ours: str = OURS, figure: str = "tasks/s") -> Callable[[Summary], float]:
+    """Ours divided by the peer's."""
+    return lambda summary: summary[measure, ours, figure].median / summary[measure, peer, figure].median
+
+
+def time_of_raw(summary: Summary) -> float:
+    """The time of our `delay()` divided by that of redis-py's LPUSH."""
+    return 1 / times("enqueue-one", "raw", figure="messages/s")(summary)
+
+
+TARGETS = [
+    Target("drain, results off, 2 processes: × celery", times("drain-off-2", "celery"), 25),
+    Target("drain, results off, 2 processes: × dramatiq", times("drain-off-2", "dramatiq"), 4),
+    Target("drain, results off, 2 processes: × raw (stretch)", times("drain-off-2", "raw"), 0.5),
+    Target("drain, results stored, 2 processes: × celery", times("drain-on-2", "celery"), 20),
+    Target("drain, results stored, 2 processes: × huey", times("drain-on-2", "huey"), 4),
+    Target("drain, results stored, 2 processes: × raw (stretch)", times("drain-on-2", "raw"), 0.5),
+    Target("delay() one by one: × celery", times("enqueue-one", "celery", figure="messages/s"), 4),
+    Target("delay() one by one: time ÷ redis-py LPUSH", time_of_raw, 1.6, at_least=False),
+    Target("bulk, messages/s", median("enqueue-bulk", "messages/s"), 60_000),
+    Target("round trip p50, ms", median("round-trip", "p50 ms"), 0.35, at_least=False),
+    Target("round trip p99, ms", median("round-trip", "p99 ms"), 1.0, at_least=False),
+    Target("1 ms I/O, asyncio lane 100, tasks/s", median("io-asyncio", "tasks/s"), 15_000),
+    Target("1 ms I/O, threads 100, tasks/s", median("io-threads", "tasks/s"), 8_000),
+    Target("10,000 due at once: p99 late, s", median("due", "p99 late s"), 0.5, at_least=False),
+    Target("10,000 due at once: early", median("due", "early"), 0, at_least=False),
+    Target("memory, concurrency 2: PSS MB", median("memory", "PSS MB"), 60, at_least=False),
+    Target("start to first task, s", median("start-up", "s"), 0.4, at_least=False),
+    Target("embedded drain, results off: × huey", times("sqlite-drain-off", "huey-sqlite", OURS_EMBEDDED), 4),
+    Target("embedded drain, results stored: × huey", times("sqlite-drain-on", "huey-sqlite", OURS_EMBEDDED), 4),
+    Target(
+        "embedded delay(): × huey", times("sqlite-enqueue", "huey-sqlite", OURS_EMBEDDED, figure="messages/s"), 1.5
+    ),
+    Target("1,000 async sleep(1), one process, s", median("sleep", "s"), 2.0, at_least=False),
+]
+
+
+class Verdict(NamedTuple):
+    """One target held against a run; `value` is None when the run has no such figures."""
+
+    title: str
+    value: float | None
+    bound: float
+    at_least: bool
+
+    @property
+    def met(self) -> bool | None:
+        if self.value is None:
+            return None
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def __str__(self) -> str:
+        sign = "≥" if self.at_least else "≤"
+        word = {True: "met   ", False: "MISSED", None: "–     "}[self.met]
+        value = "not measured" if self.value is None else number(self.value)
+        return f"    {word}  {self.title:<52} {value:>12}   {sign} {number(self.bound)}"
+
+
+def verdicts(results: Sequence[Result]) -> list[Verdict]:
+    """Every target held against these results."""
+    summary = summarise(results)
+    found = []
+    for target in TARGETS:
+        try:
+            value = target.value(summary)
+        except KeyError:
+            value = None
+        found.append(Verdict(target.title, value, target.bound, target.at_least))
+    return found
