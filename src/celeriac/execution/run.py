@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from celeriac import _state, signals
+from celeriac import signals
 from celeriac.exceptions import Ignore, Reject, Retry
 from celeriac.execution.call import Context
 from celeriac.execution.outcome import (
@@ -28,7 +28,6 @@ from celeriac.execution.outcome import (
 
 __all__ = ["entry_point", "invoke", "invoke_async", "is_coroutine_task", "outcome_of", "overrides"]
 
-_running = _state.running
 _prerun = signals.task_prerun
 
 
@@ -73,21 +72,17 @@ def invoke(
     context: Context,
     finish: Callable[[Any], Any] | None = None,
 ) -> Outcome:
-    """Run a plain body under its request. `finish` turns what it returns (a coroutine) into its value."""
-    token = _running.set((task, context))
+    """Run a plain body; the caller has made its request current. `finish` turns what the body returns
+    (a coroutine) into its value."""
     try:
         if _prerun.receivers:
             _prerun.send(sender=task, task_id=context.id, task=task, args=context.args, kwargs=context.kwargs)
         if before_start is not None:
             before_start(context.id, context.args, context.kwargs)
         value = entry(*context.args, **context.kwargs)
-        if finish is not None:
-            value = finish(value)
-        return Outcome(SUCCEEDED, value)
+        return Outcome(SUCCEEDED, value if finish is None else finish(value))
     except BaseException as exc:  # everything a body may raise is an outcome: the worker lives on
         return outcome_of(exc)
-    finally:
-        _running.reset(token)
 
 
 async def invoke_async(
@@ -96,8 +91,7 @@ async def invoke_async(
     before_start: Callable[..., Any] | None,
     context: Context,
 ) -> Outcome:
-    """Run a coroutine body under its request, inside the lane's event loop."""
-    _running.set((task, context))  # the coroutine has a context of its own: nothing to reset
+    """Run a coroutine body inside the lane's event loop; the caller has made its request current."""
     try:
         if _prerun.receivers:
             _prerun.send(sender=task, task_id=context.id, task=task, args=context.args, kwargs=context.kwargs)

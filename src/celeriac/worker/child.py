@@ -1,0 +1,203 @@
+"""A child: one lane in the main thread, one courier, one control thread; the data plane of the worker.
+
+1. `serve`: the life of a consuming child, from lease to last settlement.
+2. `run_role`: what a process forked from the template becomes (child, beat or steward).
+3. As a module (`python -m celeriac.worker.child ORDER`): the same in a fresh interpreter.
+
+Not here: who starts children and replaces them (`supervisor.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing.process
+import os
+import random
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celeriac import signals
+from celeriac.brokers.base import Broker, Consumer, ConsumerSpec
+from celeriac.exceptions import OperationalError
+from celeriac.worker.courier import Courier
+from celeriac.worker.lanes import Lane, LoopLane, MainLane, ThreadLane
+from celeriac.worker.ledger import Ledger
+from celeriac.worker.options import WorkerOptions
+from celeriac.worker.request import Processor
+from celeriac.worker.template import Order
+
+if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac
+
+__all__ = ["EXIT_FAILED", "EXIT_LOST", "LANES", "make_processor", "run_role", "serve"]
+
+logger = logging.getLogger("celeriac.worker")
+
+#: Exit status of a child whose lease was taken by another node.
+EXIT_LOST = 75
+#: Exit status of a child that a bug of ours ended.
+EXIT_FAILED = 70
+
+LANES: dict[str, type[Lane]] = {
+    "prefork": MainLane,
+    "solo": MainLane,
+    "threads": ThreadLane,
+    "asyncio": LoopLane,
+}
+
+
+def run_role(app: Celeriac, order: Order, control: socket.socket) -> int:
+    """Become what the supervisor ordered; return the exit status."""
+    multiprocessing.process.current_process().name = _title(order)
+    options = WorkerOptions(**{**order.detail["options"], "queues": tuple(order.detail["queues"])})
+    if order.role == "beat":
+        return _beat(app, options, control)
+    if order.role == "steward":
+        return _steward(app, order, control)
+    return serve(app, options, order, control)
+
+
+def _title(order: Order) -> str:
+    return f"Worker-{order.slot + 1}" if order.role == "child" else order.role.capitalize()
+
+
+def make_processor(app: Celeriac, hostname: str, options: WorkerOptions, broker: Broker) -> Processor:
+    """The processor of one process, with the settings that it needs."""
+    conf = app.conf
+    backend = app.backend
+    target = backend.target()
+    return Processor(
+        app,
+        hostname,
+        carried=target is not None and broker.carries(target),
+        hard=options.time_limit or conf.task_time_limit,
+        soft=options.soft_time_limit or conf.task_soft_time_limit,
+    )
+
+
+def _register(broker: Broker, spec: ConsumerSpec) -> Consumer:
+    """Take the lease, waiting for the broker as long as it takes."""
+    pause = 0.1
+    while True:
+        try:
+            return broker.consumer(spec)
+        except OperationalError as exc:
+            logger.error("Cannot reach the broker: %s; trying again in %.1f s.", exc, pause)
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, 2.0)
+
+
+def serve(app: Celeriac, options: WorkerOptions, order: Order, control: socket.socket) -> int:
+    """Consume until told to stop."""
+    hostname = str(options.hostname)
+    queues = tuple(options.queues or ())
+    ledger = Ledger(Path(order.detail["ledger"]))
+    signals.worker_process_init.send(sender=None)
+    broker = app.broker
+    processor = make_processor(app, hostname, options, broker)
+    identity = f"{hostname}:{os.getpid()}:{secrets.token_hex(4)}"
+    spec = ConsumerSpec(
+        identity, queues, app.conf.worker_lease_ttl, app.backend.target() if processor.carried else None
+    )
+    ledger.sign(identity, queues, node=hostname, store=order.detail["store"])
+    lane = LANES[options.pool or "prefork"](processor, ledger.slots, ledger)
+    lane.max_tasks = options.max_tasks_per_child
+    lane.max_memory = options.max_memory_per_child
+    processor.revoked.update(order.detail.get("revoked", ()))
+    _Control(control, lane, processor, identity)
+    consumer = _register(broker, spec)
+    courier = Courier(consumer, app.backend, lane, ledger, on_lost=_lost)
+    processor.courier = courier
+    lane.courier = courier
+    courier.start()
+    try:
+        lane.run()
+    finally:
+        courier.finish()
+    signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
+    return EXIT_FAILED if courier.failure else 0
+
+
+def _lost() -> None:
+    logging.shutdown()
+    os._exit(EXIT_LOST)
+
+
+class _Control:
+    """Listens to the supervisor. Its end means that the supervisor is dead: then so are we."""
+
+    def __init__(self, control: socket.socket, lane: Lane, processor: Processor, identity: str) -> None:
+        self.lane = lane
+        self.processor = processor
+        control.sendall(json.dumps({"ready": identity}).encode() + b"\n")
+        listen(control, self.obey)
+
+    def obey(self, message: dict[str, Any]) -> None:
+        if "stop" in message:
+            self.lane.stop()
+        if "revoked" in message:
+            self.processor.revoked.update(message["revoked"])
+
+
+def listen(control: socket.socket, obey: Callable[[dict[str, Any]], None]) -> threading.Thread:
+    """Hand each line of the control socket to `obey`, in a thread; leave at once when it closes."""
+
+    def run() -> None:
+        with control.makefile("rb") as lines:
+            for line in lines:
+                obey(json.loads(line))
+        os._exit(1)
+
+    thread = threading.Thread(target=run, name="control", daemon=True)
+    thread.start()
+    return thread
+
+
+def _beat(app: Celeriac, options: WorkerOptions, control: socket.socket) -> int:
+    from celeriac import beat
+
+    stop = threading.Event()
+    listen(control, lambda message: stop.set())
+    beat.run(app, schedule_file=options.schedule, stop=stop)
+    return 0
+
+
+def _steward(app: Celeriac, order: Order, control: socket.socket) -> int:
+    """Runs the signal handlers that belong to the node, so that none runs in the supervisor."""
+    hostname = order.detail["options"]["hostname"]
+    signals.worker_ready.send(sender=hostname)
+    stop = threading.Event()
+
+    def obey(message: dict[str, Any]) -> None:
+        if "shutting_down" in message:
+            signals.worker_shutting_down.send(sender=hostname, **message["shutting_down"])
+        if "stop" in message:
+            stop.set()
+
+    listen(control, obey)
+    stop.wait()
+    signals.worker_shutdown.send(sender=hostname)
+    return 0
+
+
+def main() -> None:
+    """Entry of a spawned child: the order comes as JSON."""
+    from celeriac.app.discovery import find_app
+
+    detail = json.loads(sys.argv[1])
+    app = find_app(detail.pop("app"))
+    app.loader_import_default_modules()
+    app.finalize(auto=True)
+    control = socket.socket(fileno=detail.pop("fd"))
+    sys.exit(run_role(app, Order(**detail), control))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The courier: the thread of a child that talks to the broker, so that user code never waits for it.
+
+1. One trip settles what the lane has finished and fetches what it needs next (`Consumer.exchange`).
+2. It asks for about `BUDGET` seconds of work, judged by the measured run time, and never hoards: what is
+   fetched but not started goes back when the running body turns out long.
+3. When there is nothing to do it sleeps in `Consumer.wait`; the lane and anybody's publish wake it.
+4. It keeps finished work until the broker has taken it, through reconnections.
+
+Not here: running bodies (`lanes.py`), deciding what a message means (`request.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from celeriac.backends.base import ResultBackend, StoredResult
+from celeriac.brokers.base import REQUEUE, Consumer, Received, Settlement
+from celeriac.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    from celeriac.worker.lanes import Lane
+    from celeriac.worker.ledger import Ledger
+
+__all__ = ["Courier"]
+
+logger = logging.getLogger("celeriac.worker")
+
+#: Seconds of work to hold at most, for each slot of the lane.
+BUDGET = 0.02
+#: Messages to hold at most, whatever they cost.
+MOST = 1000
+#: Settlements of one trip at most.
+TRIP = 1000
+#: Seconds after which a running body counts as long: what waits behind it goes back.
+LONG = 0.05
+#: Seconds of sleep at most, for the pulse in the ledger.
+NAP = 2.0
+
+
+class Courier(threading.Thread):
+    """Moves deliveries from the broker to the lane and settlements back.
+
+    Args:
+        consumer: this child's lease.
+        backend: where results go that cannot ride on settlements; None when they can (or are off).
+        lane: where bodies run.
+        ledger: this child's page, None in-process.
+        on_lost: called once when the lease is gone; the child must end without finishing anything.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        backend: ResultBackend | None,
+        lane: Lane,
+        ledger: Ledger | None,
+        on_lost: Callable[[], None],
+    ) -> None:
+        super().__init__(name="courier", daemon=True)
+        self.consumer = consumer
+        self.backend = backend
+        self.lane = lane
+        self.ledger = ledger
+        self.on_lost = on_lost
+        self.outbox: deque[Settlement] = deque()
+        self.notices: deque[StoredResult] = deque()
+        self.urgent: deque[tuple[Settlement, threading.Event, list[bool]]] = deque()
+        self.offset = 0.0  # the broker's clock minus ours
+        self.fetching = True
+        self.asleep = False
+        self._stopping = False
+        self._mark = 0
+        self.failure: BaseException | None = None
+
+    # -- called by the lane -------------------------------------------------------------------------------
+
+    def post(self, settlement: Settlement, *, now: bool) -> None:
+        """Take over a finished delivery. `now`: the lane has nothing else to do, so do not wait for more."""
+        self.outbox.append(settlement)
+        if now and self.asleep:
+            self.consumer.wake()
+
+    def notice(self, result: StoredResult) -> None:
+        """Store a result that ends nothing (STARTED, a custom state)."""
+        self.notices.append(result)
+        if self.asleep:
+            self.consumer.wake()
+
+    def settle_now(self, settlement: Settlement) -> bool:
+        """Settle before the body runs (early acknowledgement); True when the broker has accepted it."""
+        done, accepted = threading.Event(), [False]
+        self.urgent.append((settlement, done, accepted))
+        self.consumer.wake()
+        done.wait()
+        return accepted[0]
+
+    def poke(self) -> None:
+        """The lane ran dry or something changed: look again."""
+        if self.asleep:
+            self.consumer.wake()
+
+    # -- called by the child ------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Fetch nothing more."""
+        self.fetching = False
+        self.consumer.wake()
+
+    def finish(self, timeout: float | None = None) -> None:
+        """Settle what is finished, give the rest back, end the lease, end the thread."""
+        self.fetching = False
+        self._stopping = True
+        self.consumer.wake()
+        self.join(timeout)
+
+    # -- the thread ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as exc:  # a bug of ours or a closed interpreter: the child must not linger deaf
+            self.failure = exc
+            logger.critical("Courier failed: %r; the child ends and its work goes back.", exc, exc_info=True)
+            self.on_lost()
+
+    def _loop(self) -> None:
+        pending: list[Settlement] = []
+        while True:
+            now = time.monotonic()
+            if self.ledger is not None:
+                self.ledger.pulse()
+            deadline = self.lane.tick(now)
+            self._collect(pending)
+            self._give_back(pending, now)
+            want = self._want(now) if self.fetching else 0
+            if pending or want or self.urgent or self.notices:
+                received = self._trip(pending, want)
+                if received is None:
+                    return
+                if received.deliveries:
+                    self.lane.put(received.deliveries)
+                    continue
+                if self.outbox or self.urgent:
+                    continue
+            if self._stopping and not self.outbox:
+                self._close(pending)
+                return
+            self._sleep(now, deadline, idle=want > 0)
+
+    def _collect(self, pending: list[Settlement]) -> None:
+        if self.ledger is not None:
+            self._mark = self.ledger.mark()
+        outbox = self.outbox
+        for _ in range(min(len(outbox), TRIP - len(pending))):
+            pending.append(outbox.popleft())
+        if outbox:  # more than one trip's worth: what the ledger calls done is not all in this trip
+            self._mark = 0
+
+    def _want(self, now: float) -> int:
+        """How many to ask for: `BUDGET` seconds' worth for each slot, less what is here already."""
+        lane = self.lane
+        target = lane.slots * max(1, min(MOST, int(BUDGET / max(lane.pace, 1e-7))))
+        held = lane.backlog()
+        if lane.slots == 1 and lane.busy_for(now) > LONG:
+            return 0
+        return target - held if held <= target // 2 else 0
+
+    def _give_back(self, pending: list[Settlement], now: float) -> None:
+        """Nothing waits behind a long body."""
+        lane = self.lane
+        if lane.waiting() and (not self.fetching or lane.busy_for(now) > LONG):
+            pending.extend(Settlement(d.queue, d.tag, REQUEUE) for d in lane.take_back())
+
+    def _trip(self, pending: list[Settlement], want: int) -> Received | None:
+        """One exchange, repeated until the broker has taken it. None: the lease is lost."""
+        urgent = list(self.urgent)
+        batch = pending + [settlement for settlement, _, _ in urgent]
+        mark = self._mark
+        pause = 0.1
+        while True:
+            try:
+                self._store_aside(batch)
+                received = self.consumer.exchange(batch, want)
+                break
+            except OperationalError as exc:
+                logger.error("Broker lost: %s; trying again in %.1f s.", exc, pause)
+                if self.ledger is not None:
+                    self.ledger.pulse()
+                time.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, 2.0)
+        if received.lost:
+            logger.error("LEASE_LOST: another node has taken this child's deliveries; dropping %d.", len(batch))
+            self._answer(urgent, accepted=False, stale=())
+            self.on_lost()
+            return None
+        if received.stale:
+            logger.warning("Settlements refused (no longer ours): %d of %d.", len(received.stale), len(batch))
+        pending.clear()
+        if self.ledger is not None and mark:
+            self.ledger.settled(mark)
+        self.offset = received.now - time.time()
+        self._answer(urgent, accepted=True, stale=received.stale)
+        return received
+
+    def _store_aside(self, batch: Sequence[Settlement]) -> None:
+        """Store what does not ride on settlements: notices, and results when the backend is another store."""
+        if self.backend is None:
+            self.notices.clear()
+            return
+        results = [self.notices[i] for i in range(len(self.notices))]
+        taken = len(results)
+        if not self.lane.processor.carried:
+            for settlement in batch:
+                results.extend(settlement.results)
+        if results:
+            self.backend.store(results)
+        for _ in range(taken):
+            self.notices.popleft()
+
+    def _answer(
+        self, urgent: Sequence[tuple[Settlement, threading.Event, list[bool]]], *, accepted: bool, stale: Sequence[int]
+    ) -> None:
+        for settlement, done, answer in urgent:
+            self.urgent.popleft()
+            answer[0] = accepted and settlement.tag not in stale
+            done.set()
+
+    def _sleep(self, now: float, deadline: float | None, *, idle: bool) -> None:
+        timeout = NAP
+        if deadline is not None:
+            timeout = min(timeout, max(0.0, deadline - now))
+        if self.lane.waiting():
+            timeout = min(timeout, LONG / 2)
+        self.asleep = True
+        try:
+            if not (self.outbox or self.urgent or self.notices or (not idle and self._want(now) and self.fetching)):
+                self.consumer.wait(timeout)
+        finally:
+            self.asleep = False
+
+    def _close(self, pending: list[Settlement]) -> None:
+        try:
+            self.consumer.close()
+        except OperationalError as exc:
+            logger.warning("Could not hand the lease back: %s; it lapses by itself.", exc)
+

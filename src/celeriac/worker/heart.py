@@ -1,0 +1,192 @@
+"""The heart: the supervisor's thread that talks to the broker.
+
+1. Beats for all children of the node, so that user code can never let a lease lapse.
+2. Sweeps what other nodes left behind, and the ledgers of dead supervisors on this machine.
+3. Lays dead children to rest: settles what is known, gives back what is not.
+4. Fetches the revoked ids, and lets the result store forget what has expired.
+
+Not here: processes and signals (`supervisor.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from celeriac.backends.base import ResultBackend
+from celeriac.brokers.base import Broker, ConsumerSpec, Delivery, ResultTarget, Settlement
+from celeriac.exceptions import OperationalError
+from celeriac.worker.ledger import Ledger, Running, ledger_folder, orphans
+
+__all__ = ["Death", "Heart"]
+
+logger = logging.getLogger("celeriac.worker")
+
+Conclude = Callable[[Delivery, str, float], Settlement]
+
+
+class Death(NamedTuple):
+    """A child that is gone. `innocent`: it was ended on purpose, what ran did not kill it. `verdicts`: what is
+    to be concluded for a task that ran, by task id (``time limit`` or ``terminated``)."""
+
+    ledger: Ledger
+    innocent: bool = False
+    verdicts: Mapping[str, str] = {}
+
+
+class Heart(threading.Thread):
+    """Beats until stopped.
+
+    Args:
+        alive: gives the leases to renew (id → queues); called on this thread.
+        on_lost: told which leases are gone.
+        on_revoked: told newly revoked ids.
+        conclude: settlement for a delivery whose body was stopped (delivery, why, seconds).
+        store: names the broker's store, so that foreign ledgers are left alone.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        backend: ResultBackend,
+        queues: Sequence[str],
+        *,
+        ttl: float,
+        store: str,
+        target: ResultTarget | None,
+        alive: Callable[[], Mapping[str, Sequence[str]]],
+        on_lost: Callable[[Sequence[str]], None],
+        on_revoked: Callable[[Sequence[str]], None],
+        conclude: Conclude,
+    ) -> None:
+        super().__init__(name="heart", daemon=True)
+        self.broker = broker
+        self.backend = backend
+        self.queues = tuple(queues)
+        self.ttl = ttl
+        self.store = store
+        self.target = target
+        self.alive = alive
+        self.on_lost = on_lost
+        self.on_revoked = on_revoked
+        self.conclude = conclude
+        self._deaths: queue.SimpleQueue[Death | None] = queue.SimpleQueue()
+        self._known: set[str] = set()
+        self._trusted_since = 0.0  # sweeping is fair only after everybody could beat again
+        self.last_beat = 0.0
+
+    def bury(self, death: Death) -> None:
+        """Release the deliveries of a dead child as soon as possible."""
+        self._deaths.put(death)
+
+    def stop(self) -> None:
+        """End after everything buried so far is released."""
+        self._deaths.put(None)
+
+    def run(self) -> None:
+        beat_every, next_beat, next_round, next_expiry = self.ttl / 3, 0.0, 0.0, 60.0
+        start = time.monotonic()
+        waiting: list[Death] = []
+        while True:
+            now = time.monotonic()
+            try:
+                if now >= next_beat:
+                    next_beat = now + beat_every
+                    self._beat(now)
+                for death in waiting[:]:
+                    self._lay_to_rest(death)
+                    waiting.remove(death)
+                if now >= next_round:
+                    next_round = now + random.uniform(0.8, 1.2)
+                    self._round(now)
+                if now - start >= next_expiry:
+                    next_expiry += 3600.0
+                    self.backend.expire()
+            except OperationalError as exc:
+                logger.error("Heart: the broker cannot be reached: %s", exc)
+                self._trusted_since = time.monotonic() + self.ttl
+                next_beat = min(next_beat, time.monotonic() + 0.5)
+            except Exception as exc:  # the heart must never stop for a bug: leases would lapse
+                logger.critical("Heart: %r", exc, exc_info=True)
+            death_or_end = self._next(max(0.02, min(next_beat, next_round) - time.monotonic()))
+            if death_or_end is not False:
+                if death_or_end is None:
+                    break
+                waiting.append(death_or_end)
+        for death in waiting:
+            try:
+                self._lay_to_rest(death)
+            except OperationalError as exc:
+                logger.warning("Could not hand back what a child held: %s; its lease lapses by itself.", exc)
+
+    def _next(self, timeout: float) -> Death | None | bool:
+        try:
+            return self._deaths.get(timeout=timeout)
+        except queue.Empty:
+            return False
+
+    def _beat(self, now: float) -> None:
+        alive = self.alive()
+        if alive:
+            lost = self.broker.beat(alive, ttl=self.ttl)
+            if lost:
+                self.on_lost(lost)
+        self.last_beat = now
+
+    def _round(self, now: float) -> None:
+        if now >= self._trusted_since:
+            recovered = self.broker.sweep(self.queues)
+            if recovered:
+                logger.warning("Took back %d deliveries of nodes that fell silent.", recovered)
+        revoked = [id_ for id_ in self.broker.revoked() if id_ not in self._known]
+        if revoked:
+            self._known.update(revoked)
+            self.on_revoked(revoked)
+        for ledger in orphans(ledger_folder()):
+            if ledger.owner.get("store", self.store) == self.store:
+                count = self._lay_to_rest(Death(ledger))
+                logger.warning("Took back %d deliveries of a worker of this machine that was killed.", count)
+            else:
+                ledger.close()
+
+    def _lay_to_rest(self, death: Death) -> int:
+        """Settle what the ledger proves, conclude what was stopped, give back the rest."""
+        ledger = death.ledger
+        consumer = ledger.consumer
+        count = 0
+        if consumer is not None:
+            running = ledger.running()
+            stopped = [run for run in running if run.id in death.verdicts]
+            if stopped:
+                self._conclude(consumer, ledger.queues, stopped, death.verdicts)
+            guilty = [] if death.innocent else [run for run in running if run.id not in death.verdicts]
+            count = self.broker.release(
+                consumer,
+                ledger.queues,
+                crashed=[(run.queue, run.tag) for run in guilty],
+                done=ledger.unsettled(),
+            )
+        ledger.close(remove=True)
+        return count
+
+    def _conclude(
+        self, consumer: str, queues: Sequence[str], stopped: Sequence[Running], verdicts: Mapping[str, str]
+    ) -> None:
+        """End deliveries in the dead child's place, under its own lease."""
+        tags = {(run.queue, run.tag): run for run in stopped}
+        settlements = []
+        for delivery in self.broker.held(consumer, queues):
+            run = tags.get((delivery.queue, delivery.tag))
+            if run is not None:
+                settlements.append(self.conclude(delivery, verdicts[run.id], run.hard - run.started))
+        if not settlements:
+            return
+        if self.target is None:
+            self.backend.store([result for settlement in settlements for result in settlement.results])
+        deputy = self.broker.consumer(ConsumerSpec(consumer, queues, self.ttl, self.target))
+        deputy.exchange(settlements, 0)

@@ -1,0 +1,235 @@
+"""The ledger: a page of shared memory per child that says what it runs, since when, and what is done.
+
+1. Written by the child's lanes (well under a microsecond per record), read by the supervisor, and, after the
+   whole node was killed, by whoever finds the file: it outlives every process.
+2. A slot per concurrent body: queue, tag, start, soft and hard deadline, task id and name.
+3. A ring of deliveries that are done and owe nothing (no result, no follow-up), but are not settled yet: they
+   are settled, not run again, when the child dies.
+4. A lock on the file, held by the supervisor: whoever can take it knows that the supervisor is dead.
+
+Times are `time.monotonic()`, which all processes of a machine share (Linux, macOS).
+
+Layout (little endian):  0 header · HEADER_SIZE slots × SLOT_SIZE · ring × RING_ITEM
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import struct
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["Ledger", "Running", "ledger_folder"]
+
+MAGIC = 0xCE1E0001
+HEADER_SIZE = 4096
+SLOT_SIZE = 256
+RING_SIZE = 4096
+RING_ITEM = 16
+
+# magic, slots, pid, done (written), settled (written), pulse, processed, settling flag
+_head = struct.Struct("<IIqQQdQ")
+_owner_offset = 512
+_slot = struct.Struct("<BxHxxxxQddd64s128s")
+_ring = struct.Struct("<QHxxxxxx")
+_u64 = struct.Struct("<Q")
+_f64 = struct.Struct("<d")
+_DONE, _SETTLED, _PULSE, _PROCESSED = 16, 24, 32, 40
+
+FREE, BUSY = 0, 1
+
+
+class Running(NamedTuple):
+    """One busy slot. `started`, `soft`, `hard`: monotonic seconds; 0 means no limit."""
+
+    slot: int
+    queue: str
+    tag: int
+    started: float
+    soft: float
+    hard: float
+    id: str
+    name: str
+
+
+def ledger_folder() -> Path:
+    """Where the ledgers of this user's nodes lie; made on first use, private to the user."""
+    base = os.environ.get("CELERIAC_RUN_DIR")
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(base) if base else Path(tempfile.gettempdir()) / f"celeriac-{user}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid") and folder.stat().st_uid != user:  # somebody else made it: keep out
+        folder = Path(tempfile.mkdtemp(prefix="celeriac-"))
+    return folder
+
+
+class Ledger:
+    """One child's page. The supervisor creates it, the child opens it, each by path."""
+
+    def __init__(self, path: Path, slots: int = 1, *, create: bool = False) -> None:
+        self.path = path
+        flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
+        if create:
+            flags |= os.O_CREAT | os.O_EXCL
+        self.fd = os.open(path, flags, 0o600)
+        if create:
+            os.ftruncate(self.fd, HEADER_SIZE + slots * SLOT_SIZE + RING_SIZE * RING_ITEM)
+        self.page = mmap.mmap(self.fd, 0)
+        if create:
+            _head.pack_into(self.page, 0, MAGIC, slots, 0, 0, 0, time.monotonic(), 0)
+        magic, self.slots, *_ = _head.unpack_from(self.page, 0)
+        if magic != MAGIC:
+            raise ValueError(f"{path} is not a ledger of this version")
+        self._ring_offset = HEADER_SIZE + self.slots * SLOT_SIZE
+        self._done = _u64.unpack_from(self.page, _DONE)[0]
+        self.queues: Sequence[str] = ()
+        self._queue_index: dict[str, int] = {}
+        self.owner: dict[str, Any] = {}
+        if not create:
+            self._read_owner()
+
+    # -- the child's side ---------------------------------------------------------------------------------
+
+    def sign(self, consumer: str, queues: Sequence[str], **extra: Any) -> None:
+        """Write whose page this is; `queues` are named by index from now on."""
+        owner = json.dumps({"consumer": consumer, "queues": list(queues), "pid": os.getpid(), **extra}).encode()
+        if len(owner) > HEADER_SIZE - _owner_offset - 8:
+            raise ValueError("too many queues for one worker's ledger: start several workers with -Q")
+        self.page[_owner_offset : _owner_offset + 8] = _u64.pack(len(owner))
+        self.page[_owner_offset + 8 : _owner_offset + 8 + len(owner)] = owner
+        self._read_owner()
+
+    def start(
+        self, slot: int, queue: str, tag: int, started: float, soft: float, hard: float, id: bytes, name: bytes
+    ) -> None:
+        """Record a body that is about to run. The busy mark is written last."""
+        offset = HEADER_SIZE + slot * SLOT_SIZE
+        _slot.pack_into(
+            self.page, offset, FREE, self._queue_index.get(queue, 0), tag, started, soft, hard, id, name
+        )
+        self.page[offset] = BUSY
+
+    def limit(self, slot: int, soft: float, hard: float) -> None:
+        struct.pack_into("<dd", self.page, HEADER_SIZE + slot * SLOT_SIZE + 24, soft, hard)
+
+    def end(self, slot: int) -> None:
+        """The body has ended; what it owes is not settled yet."""
+        self.page[HEADER_SIZE + slot * SLOT_SIZE] = FREE
+
+    def done(self, slot: int, queue: str, tag: int) -> None:
+        """The body has ended and owes nothing: settle it, never run it again."""
+        index = self._done
+        _ring.pack_into(
+            self.page, self._ring_offset + (index % RING_SIZE) * RING_ITEM, tag, self._queue_index.get(queue, 0)
+        )
+        self._done = index + 1
+        _u64.pack_into(self.page, _DONE, index + 1)
+        self.page[HEADER_SIZE + slot * SLOT_SIZE] = FREE
+
+    def mark(self) -> int:
+        """How many are done; `settled(mark)` later says that these are settled too."""
+        return self._done
+
+    def settled(self, mark: int) -> None:
+        _u64.pack_into(self.page, _SETTLED, mark)
+
+    def pulse(self) -> None:
+        """The courier is alive."""
+        _f64.pack_into(self.page, _PULSE, time.monotonic())
+
+    def count(self, processed: int) -> None:
+        _u64.pack_into(self.page, _PROCESSED, processed)
+
+    # -- the supervisor's side ----------------------------------------------------------------------------
+
+    def _read_owner(self) -> None:
+        size = _u64.unpack_from(self.page, _owner_offset)[0]
+        if 0 < size <= HEADER_SIZE - _owner_offset - 8:
+            self.owner = json.loads(self.page[_owner_offset + 8 : _owner_offset + 8 + size])
+            self.queues = tuple(self.owner["queues"])
+            self._queue_index = {queue: index for index, queue in enumerate(self.queues)}
+
+    @property
+    def consumer(self) -> str | None:
+        """The lease this page belongs to, None while the child has none yet."""
+        if not self.owner:
+            self._read_owner()
+        return self.owner.get("consumer")
+
+    @property
+    def processed(self) -> int:
+        return int(_u64.unpack_from(self.page, _PROCESSED)[0])
+
+    @property
+    def last_pulse(self) -> float:
+        return float(_f64.unpack_from(self.page, _PULSE)[0])
+
+    def running(self) -> list[Running]:
+        """What runs now (after the child's death: what was running)."""
+        found = []
+        for slot in range(self.slots):
+            offset = HEADER_SIZE + slot * SLOT_SIZE
+            if self.page[offset] == BUSY:
+                _, queue, tag, started, soft, hard, id_, name = _slot.unpack_from(self.page, offset)
+                found.append(
+                    Running(
+                        slot, self._queue_name(queue), tag, started, soft, hard,
+                        id_.rstrip(b"\0").decode(errors="replace"), name.rstrip(b"\0").decode(errors="replace"),
+                    )
+                )  # fmt: skip
+        return found
+
+    def busy(self) -> bool:
+        return any(self.page[HEADER_SIZE + slot * SLOT_SIZE] == BUSY for slot in range(self.slots))
+
+    def unsettled(self) -> list[tuple[str, int]]:
+        """(queue, tag) of deliveries that are done and owe nothing but their settlement."""
+        done = _u64.unpack_from(self.page, _DONE)[0]
+        settled = _u64.unpack_from(self.page, _SETTLED)[0]
+        first = max(settled, done - RING_SIZE)
+        items = (
+            _ring.unpack_from(self.page, self._ring_offset + (index % RING_SIZE) * RING_ITEM)
+            for index in range(first, done)
+        )
+        return [(self._queue_name(queue), tag) for tag, queue in items]
+
+    def _queue_name(self, index: int) -> str:
+        return self.queues[index] if index < len(self.queues) else ""
+
+    def lock(self) -> bool:
+        """Take the file's lock without waiting; False when another live process has it."""
+        try:
+            import fcntl
+        except ImportError:  # Windows: no orphaned ledgers are looked for there
+            return False
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def close(self, *, remove: bool = False) -> None:
+        with contextlib.suppress(BufferError):
+            self.page.close()
+        os.close(self.fd)
+        if remove:
+            self.path.unlink(missing_ok=True)
+
+
+def orphans(folder: Path) -> Iterator[Ledger]:
+    """Ledgers in `folder` whose supervisor is dead, locked for the caller, who closes them."""
+    for path in sorted(folder.glob("*.ledger")):
+        try:
+            ledger = Ledger(path)
+        except (OSError, ValueError):  # being made or removed just now, or another version's
+            continue
+        if ledger.lock():
+            yield ledger
+        else:
+            ledger.close()

@@ -1,0 +1,472 @@
+"""One delivery from bytes to settlement: where settings, tasks, wire and execution meet.
+
+`decode → refuse? → (run body) → conclude → publish follow-ups → store result → settle`
+
+1. `Processor.begin`: decode, and refuse what must not run (unreadable, unknown, revoked, expired, not yet due,
+   guilty of too many crashes). A refusal is a settlement, never an exception.
+2. `Processor.finish`: what follows from the outcome: handlers, signals, logs, and ONE settlement that carries
+   verdict, result and follow-ups.
+3. `Processor.stopped`: the same for a body whose process is dead (time limit, termination); runs no user code.
+
+Not here: running the body (`execution/run.py`, `lanes.py`), talking to the broker (`courier.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celeriac import signals, states
+from celeriac.brokers.base import ACK, DEAD, Delivery, Outgoing, Settlement, StoredResult
+from celeriac.exceptions import (
+    CeleriacError,
+    DecodeError,
+    EncodeError,
+    InvalidTaskError,
+    NotRegistered,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
+from celeriac.execution.call import Context, context_of
+from celeriac.execution.conclude import Conclusion, Policy, conclude
+from celeriac.execution.outcome import FAILED, IGNORED, SUCCEEDED, Outcome, format_traceback
+from celeriac.execution.run import entry_point, is_coroutine_task, overrides
+from celeriac.wire import protocol, results, serialization
+from celeriac.wire.message import Message, Unreadable
+from celeriac.wire.protocol import Call
+
+if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac
+    from celeriac.worker.courier import Courier
+
+__all__ = ["Entry", "Job", "Processor"]
+
+logger = logging.getLogger("celeriac.worker")
+
+#: Header in which a message of an unknown task keeps the time it was first seen (epoch seconds).
+PARKED = "celeriac-parked"
+
+Handler = Callable[..., Any] | None
+
+
+class Entry(NamedTuple):
+    """What the worker needs of a task, looked up once."""
+
+    task: Any
+    function: Callable[..., Any]
+    is_coroutine: bool
+    name: bytes
+    policy: Policy
+    early: bool
+    hard: float | None
+    soft: float | None
+    track_started: bool
+    throws: tuple[type[BaseException], ...]
+    before_start: Handler
+    on_success: Handler
+    on_failure: Handler
+    on_retry: Handler
+    after_return: Handler
+
+
+class Job:
+    """A delivery that is to run."""
+
+    __slots__ = ("call", "context", "delivery", "early", "entry", "hard", "soft", "task")
+
+    def __init__(self, delivery: Delivery, call: Call, entry: Entry, context: Context) -> None:
+        self.delivery = delivery
+        self.call = call
+        self.entry = entry
+        self.task = entry.task
+        self.context = context
+        self.hard = call.hard or entry.hard
+        self.soft = call.soft or entry.soft
+        self.early = entry.early
+
+
+class Processor:
+    """Turns deliveries into settlements for one process.
+
+    Args:
+        app: finalised application.
+        hostname: node name, for requests and results.
+        carried: results ride on settlements.
+        hard, soft: the node's default limits, seconds.
+    """
+
+    def __init__(
+        self, app: Celeriac, hostname: str, *, carried: bool, hard: float | None, soft: float | None
+    ) -> None:
+        conf = app.conf
+        self.app = app
+        self.hostname = hostname
+        self.carried = carried
+        self.hard = hard
+        self.soft = soft
+        self.stores = app.backend.capabilities.stores
+        self.accept = serialization.content_types(conf.accept_content)
+        self.serializer: str = conf.result_serializer
+        self.extended: bool = conf.result_extended
+        self.ttl: float | None = app.result_ttl
+        self.delivery_limit: int = conf.task_delivery_limit
+        self.unknown_deadline: float = conf.task_unknown_deadline
+        self.revoked: set[str] = set()
+        self.courier: Courier | None = None
+        self._entries: dict[str, Entry] = {}
+
+    # -- before the body ----------------------------------------------------------------------------------
+
+    def begin(self, delivery: Delivery) -> Job | Settlement:
+        """Decode and decide. Hot."""
+        message = delivery.message
+        try:
+            if isinstance(message, Unreadable):
+                return self._refuse(delivery, message.reason)
+            call = protocol.read(message, self.accept)
+            entry = self._entries.get(call.name)
+            if entry is None:
+                entry = self._look_up(call.name)
+                if entry is None:
+                    return self._park(delivery, call)
+            if delivery.crashes or call.expires is not None or call.eta is not None or self.revoked:
+                refusal = self._refusal(delivery, call, entry)
+                if refusal is not None:
+                    return refusal
+            job = Job(delivery, call, entry, context_of(call, self.hostname, delivery.crashes))
+        except (DecodeError, InvalidTaskError) as exc:
+            return self._refuse(delivery, f"{type(exc).__name__}: {exc}", exc)
+        except Exception as exc:  # a message that finds a bug of ours must still not stop the worker
+            logger.critical("Cannot read a message: %r", exc, exc_info=True)
+            return self._refuse(delivery, f"unreadable: {exc!r}")
+        if entry.track_started and self.stores and not self._ignores(job):
+            self._store_started(job)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("Task %s[%s] received", call.name, call.id, extra=_fields(job))
+        if signals.task_received.receivers:
+            signals.task_received.send(sender=self, request=job.context)
+        return job
+
+    def acknowledge(self, job: Job) -> bool:
+        """Settle before the body runs; False when the delivery is no longer ours."""
+        assert self.courier is not None
+        return self.courier.settle_now(Settlement(job.delivery.queue, job.delivery.tag))
+
+    def now(self) -> float:
+        """Epoch seconds by the broker's clock."""
+        return time.time() + (self.courier.offset if self.courier is not None else 0.0)
+
+    def _look_up(self, name: str) -> Entry | None:
+        task = self.app.tasks.get(name)
+        if task is None:
+            return None
+        conf = self.app.conf
+        late = task.acks_late if task.acks_late is not None else conf.task_acks_late
+        both = _first(getattr(task, "acks_on_failure_or_timeout", None), conf.task_acks_on_failure_or_timeout)
+        throws = task.throws or ()
+        entry = Entry(
+            task,
+            entry_point(task),
+            is_coroutine_task(task),
+            name.encode()[:127],
+            Policy(
+                bool(_first(task.ignore_result, conf.task_ignore_result)) or not self.stores,
+                bool(_first(task.store_errors_even_if_ignored, conf.task_store_errors_even_if_ignored))
+                and self.stores,
+                bool(_first(getattr(task, "acks_on_failure", None), conf.task_acks_on_failure, both)),
+                bool(_first(getattr(task, "acks_on_timeout", None), conf.task_acks_on_timeout, both)),
+            ),
+            not late,
+            _first(task.time_limit, self.hard),
+            _first(task.soft_time_limit, self.soft),
+            bool(_first(task.track_started, conf.task_track_started)),
+            throws if isinstance(throws, tuple) else (throws,),
+            overrides(task, "before_start"),
+            overrides(task, "on_success"),
+            overrides(task, "on_failure"),
+            overrides(task, "on_retry"),
+            overrides(task, "after_return"),
+        )
+        self._entries[name] = entry
+        return entry
+
+    def _refuse(self, delivery: Delivery, reason: str, exc: Exception | None = None) -> Settlement:
+        """Dead-letter a message that is none; tell who waits for it, when it says who that is."""
+        logger.error("Message refused and dead-lettered: %s", reason, extra={"queue": delivery.queue})
+        id_ = "" if isinstance(delivery.message, Unreadable) else delivery.message.headers.get("id")
+        stored: tuple[StoredResult, ...] = ()
+        if isinstance(id_, str) and 0 < len(id_) <= 255 and self.stores:
+            failure = exc or InvalidTaskError(reason)
+            stored = (self._document(id_, states.FAILURE, failure, None, None),)
+        return Settlement(delivery.queue, delivery.tag, DEAD, reason[:2000], (), stored)
+
+    def _park(self, delivery: Delivery, call: Call) -> Settlement:
+        """A task this worker does not know may be known to the next version: try again for a while."""
+        assert isinstance(delivery.message, Message)
+        now = self.now()
+        first = call.headers.get(PARKED)
+        first = float(first) if isinstance(first, (int, float)) else now
+        waited = max(0.0, now - first)
+        if waited >= self.unknown_deadline:
+            reason = f"no worker knew the task {call.name!r} for {waited:.0f} s (task_unknown_deadline)"
+            return self._refuse(delivery, reason, NotRegistered(call.name))
+        if not waited:
+            logger.error(
+                "Received unregistered task of type %r; it is parked and tried again for %d s, then dead-lettered. "
+                "Did you import the module that defines it (`include`, `autodiscover_tasks`)?",
+                call.name,
+                self.unknown_deadline,
+            )
+            if signals.task_unknown.receivers:
+                signals.task_unknown.send(sender=self, name=call.name, id=call.id, message=delivery.message, exc=None)
+        delay = min(max(1.0, waited), 60.0, max(1.0, self.unknown_deadline - waited))
+        message = protocol.with_headers(delivery.message, **{PARKED: first})
+        return self._again(delivery, message, countdown=delay)
+
+    def _again(
+        self, delivery: Delivery, message: Message, *, countdown: float | None = None, due: float | None = None
+    ) -> Settlement:
+        """Put a message into the broker's delay store in place of this delivery: one atomic step."""
+        later = Outgoing(message, delivery.queue, "", "", _priority(message), countdown, due)
+        return Settlement(delivery.queue, delivery.tag, ACK, "", (later,))
+
+    def _refusal(self, delivery: Delivery, call: Call, entry: Entry) -> Settlement | None:
+        """The rarer reasons not to run."""
+        if delivery.crashes >= self.delivery_limit > 0:
+            return self._lost(delivery, call, entry)
+        if call.id in self.revoked:
+            return self._revoke(delivery, call, entry, "revoked")
+        now = self.now()
+        if call.expires is not None and call.expires <= now:
+            return self._revoke(delivery, call, entry, "expired")
+        if call.eta is not None and call.eta > now + 0.0005:
+            assert isinstance(delivery.message, Message)
+            return self._again(delivery, delivery.message, due=call.eta)
+        return None
+
+    def _revoke(self, delivery: Delivery, call: Call, entry: Entry, why: str) -> Settlement:
+        logger.info("Discarding %s task: %s[%s]", why, call.name, call.id)
+        context = context_of(call, self.hostname)
+        if signals.task_revoked.receivers:
+            signals.task_revoked.send(
+                sender=entry.task, request=context, terminated=False, signum=None, expired=why == "expired"
+            )
+        return self._ended(delivery, call, entry, states.REVOKED, TaskRevokedError(why))
+
+    def _lost(self, delivery: Delivery, call: Call, entry: Entry) -> Settlement:
+        exc = WorkerLostError(
+            f"The process running the task died {delivery.crashes} times (task_delivery_limit={self.delivery_limit}); "
+            "the message is in the dead-letter queue."
+        )
+        job = Job(delivery, call, entry, context_of(call, self.hostname, delivery.crashes))
+        settlement = self.finish(job, Outcome(FAILED, None, exc), 0.0)
+        return settlement._replace(verdict=DEAD, reason=str(exc))
+
+    def _ended(self, delivery: Delivery, call: Call, entry: Entry, state: str, exc: Exception) -> Settlement:
+        """End a call that never ran: its result, its errbacks."""
+        conclusion = Conclusion(state, exc, self.stores and not entry.policy.ignore_result, errbacks=call.errbacks or ())
+        job = Job(delivery, call, entry, context_of(call, self.hostname))
+        return self._settle(job, conclusion)
+
+    # -- after the body -----------------------------------------------------------------------------------
+
+    def finish(self, job: Job, outcome: Outcome, runtime: float) -> Settlement:
+        """Handlers, signals, logs, and the settlement. Never raises."""
+        conclusion = conclude(job.call, job.entry.policy, outcome)
+        try:
+            settlement = self._settle(job, conclusion)
+        except Exception as exc:  # the result, a callback or a retry cannot be written: a failure like any other
+            outcome = Outcome(FAILED, None, _unwritable(job, exc), format_traceback(exc), outcome.fatal)
+            conclusion = conclude(job.call, job.entry.policy, outcome)
+            settlement = self._settle(job, conclusion._replace(errbacks=self._writable(job, conclusion.errbacks)))
+        if outcome.kind is not IGNORED:
+            self._tell(job, conclusion, outcome, runtime)
+        return settlement
+
+    def stopped(self, delivery: Delivery, why: str, limit: float) -> Settlement:
+        """Conclude a delivery whose process was ended while it ran: ``time limit`` or ``terminated``."""
+        message = delivery.message
+        assert isinstance(message, Message)
+        call = protocol.read(message, self.accept)
+        entry = self._entries.get(call.name) or self._look_up(call.name)
+        assert entry is not None
+        if why == "terminated":
+            return self._ended(delivery, call, entry, states.REVOKED, TaskRevokedError("terminated"))
+        job = Job(delivery, call, entry, context_of(call, self.hostname))
+        exc = TimeLimitExceeded(round(limit, 3) if limit % 1 else int(limit))
+        return self._settle(job, conclude(call, entry.policy, Outcome(FAILED, None, exc)))
+
+    def _ignores(self, job: Job) -> bool:
+        own = job.call.ignore_result
+        return job.entry.policy.ignore_result if own is None else own
+
+    def _settle(self, job: Job, conclusion: Conclusion) -> Settlement:
+        delivery = job.delivery
+        stored: Sequence[StoredResult] = ()
+        followups: Sequence[Outgoing] = ()
+        if conclusion.retry:
+            followups = [self._retry(job, conclusion.value)]
+        elif conclusion.callbacks or conclusion.chain or conclusion.errbacks or job.call.chord:
+            followups = self.app.producer.followups(job.call, job.context, conclusion)
+        if conclusion.store and self.stores:
+            stored = (
+                self._document(job.call.id, conclusion.state, conclusion.value, conclusion.traceback, job),
+            )
+        return Settlement(delivery.queue, delivery.tag, conclusion.verdict, conclusion.reason, followups, stored)
+
+    def _retry(self, job: Job, retry: Any) -> Outgoing:
+        outgoing: Outgoing = self.app.producer.retry(job.call, job.delivery, retry)
+        return outgoing
+
+    def _document(
+        self, id_: str, state: str, value: Any, traceback: str | None, job: Job | None
+    ) -> StoredResult:
+        extra: dict[str, Any] = {}
+        if job is not None:
+            call = job.call
+            extra = {"parent_id": call.parent_id, "group_id": call.group}
+            children = job.context._children
+            if children:
+                extra["children"] = [child.as_tuple() for child in children]
+            if self.extended:
+                extra |= {
+                    "name": call.name,
+                    "args": call.args,
+                    "kwargs": call.kwargs,
+                    "worker": self.hostname,
+                    "retries": call.retries,
+                    "queue": job.delivery.queue,
+                }
+        document = results.encode_result(
+            id_, state, value, traceback=traceback, serializer=self.serializer, **extra
+        )
+        return StoredResult(id_, document, self.ttl)
+
+    def _store_started(self, job: Job) -> None:
+        assert self.courier is not None
+        meta = {"pid": os.getpid(), "hostname": self.hostname}
+        self.courier.notice(self._document(job.call.id, states.STARTED, meta, None, None))
+
+    def _writable(self, job: Job, errbacks: Sequence[Any]) -> Sequence[Any]:
+        """The errbacks, or none when it is they that cannot be published."""
+        try:
+            conclusion = Conclusion(states.FAILURE, errbacks=errbacks)
+            self.app.producer.followups(job.call, job.context, conclusion)
+        except Exception as exc:  # already failing: the failure itself must be stored
+            logger.error("Cannot publish the errbacks of %s[%s]: %r", job.call.name, job.call.id, exc)
+            return ()
+        return errbacks
+
+    def _tell(self, job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> None:
+        """Handlers, signals and logs; what they raise is logged."""
+        entry, call, context = job.entry, job.call, job.context
+        value = conclusion.value
+        args, kwargs = call.args, call.kwargs
+        if conclusion.state == states.SUCCESS:
+            if entry.on_success is not None:
+                _guard(entry.on_success, value, call.id, args, kwargs)
+            if signals.task_success.receivers:
+                signals.task_success.send(sender=entry.task, result=value)
+            if logger.isEnabledFor(logging.INFO):
+                logger.info(
+                    "Task %s[%s] succeeded in %ss: %s",
+                    call.name, call.id, round(runtime, 6), protocol.saferepr(value, 120), extra=_fields(job),
+                )  # fmt: skip
+        else:
+            self._tell_failure(job, conclusion, outcome, runtime)
+        if entry.after_return is not None:
+            _guard(
+                entry.after_return, conclusion.state, value, call.id, args, kwargs, _info(outcome)
+            )
+        if signals.task_postrun.receivers:
+            signals.task_postrun.send(
+                sender=entry.task, task_id=call.id, task=entry.task, args=args, kwargs=kwargs, retval=value,
+                state=conclusion.state,
+            )  # fmt: skip
+        context._protected = 1
+
+    def _tell_failure(self, job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> None:
+        entry, call = job.entry, job.call
+        exc, info = outcome.exc, _info(outcome)
+        name = (call.name, call.id)
+        if conclusion.state == states.RETRY:
+            cause = getattr(exc, "exc", None) or exc
+            if entry.on_retry is not None:
+                _guard(entry.on_retry, cause, call.id, call.args, call.kwargs, info)
+            if signals.task_retry.receivers:
+                signals.task_retry.send(sender=entry.task, request=job.context, reason=exc, einfo=info)
+            logger.info("Task %s[%s] retry: %s", *name, _text(exc), extra=_fields(job))
+            return
+        if conclusion.state == states.REJECTED or conclusion.reason.startswith("rejected"):
+            if signals.task_rejected.receivers:
+                signals.task_rejected.send(sender=self, message=job.delivery.message, exc=exc)
+            logger.warning("Task %s[%s] rejected: %s", *name, _text(exc), extra=_fields(job))
+            return
+        if entry.on_failure is not None:
+            _guard(entry.on_failure, exc, call.id, call.args, call.kwargs, info)
+        if signals.task_failure.receivers:
+            signals.task_failure.send(
+                sender=entry.task, task_id=call.id, exception=exc, args=call.args, kwargs=call.kwargs,
+                traceback=exc.__traceback__ if exc else None, einfo=info,
+            )  # fmt: skip
+        if exc is not None and entry.throws and isinstance(exc, entry.throws):
+            logger.info("Task %s[%s] raised expected: %s", *name, _text(exc), extra=_fields(job))
+        else:
+            logger.error(
+                "Task %s[%s] raised unexpected: %s\n%s",
+                *name, _text(exc), outcome.traceback or "", extra=_fields(job),
+            )  # fmt: skip
+
+
+class ErrorInfo(NamedTuple):
+    """What failure handlers get as `einfo`: the exception, its class and its traceback as text."""
+
+    type: type[BaseException] | None
+    exception: BaseException | None
+    traceback: str
+
+    def __str__(self) -> str:
+        return self.traceback
+
+
+def _info(outcome: Outcome) -> ErrorInfo | None:
+    if outcome.kind == SUCCEEDED or outcome.exc is None:
+        return None
+    return ErrorInfo(type(outcome.exc), outcome.exc, outcome.traceback or "")
+
+
+def _guard(handler: Callable[..., Any], *args: Any) -> None:
+    """Run a task's own handler; what it raises ends nothing."""
+    try:
+        handler(*args)
+    except Exception:
+        logger.exception("The handler %s of a task raised.", getattr(handler, "__qualname__", handler))
+
+
+def _unwritable(job: Job, exc: Exception) -> Exception:
+    if isinstance(exc, CeleriacError):
+        return exc
+    return EncodeError(f"The outcome of {job.call.name} cannot be written: {protocol.saferepr(exc, 500)}")
+
+
+def _text(exc: BaseException | None) -> str:
+    return protocol.saferepr(exc, 1000) if not isinstance(exc, CeleriacError) else str(exc)
+
+
+def _first(*values: Any) -> Any:
+    """The first that is not None."""
+    return next((value for value in values if value is not None), None)
+
+
+def _priority(message: Message) -> int:
+    priority = message.properties.get("priority")
+    return priority if type(priority) is int else 0
+
+
+def _fields(job: Job) -> dict[str, Any]:
+    return {"task_id": job.call.id, "task_name": job.call.name, "queue": job.delivery.queue}
+

@@ -1,0 +1,403 @@
+"""The supervisor: one loop that starts, watches, limits, replaces and stops children. No user code runs here.
+
+1. Starts a child per slot (prefork) or one child with many slots (threads, asyncio), and replaces each that
+   ends, at once.
+2. Reads the ledgers: kills a child whose body is past its hard limit, or whose courier has fallen silent.
+3. Obeys signals with Celery's meanings: TERM and INT stop warm, QUIT stops cold (after
+   `worker_soft_shutdown_timeout` seconds of grace), HUP restarts, USR1 dumps stacks, TTIN and TTOU grow and
+   shrink the pool.
+4. Keeps the heart (`heart.py`), the steward and the embedded beat (`child.py`).
+
+Not here: any message (`courier.py`, `request.py`).
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import secrets
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from celeriac import signals
+from celeriac.brokers.base import Delivery, Settlement
+from celeriac.worker.child import EXIT_LOST, make_processor, run_role
+from celeriac.worker.heart import Death, Heart
+from celeriac.worker.ledger import Ledger, ledger_folder
+from celeriac.worker.options import WorkerOptions
+from celeriac.worker.template import Nursery, Order, nursery
+
+if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac
+
+__all__ = ["Supervisor"]
+
+logger = logging.getLogger("celeriac.worker")
+
+#: Seconds between looks at the ledgers.
+TICK = 0.1
+#: Seconds a courier may be silent while nothing runs.
+SILENCE = 30.0
+#: Seconds a child has to obey a stop after its body has ended, before it is killed.
+PATIENCE = 5.0
+
+WARM, COLD = "warm", "cold"
+
+
+class _Child:
+    """One process of this node."""
+
+    def __init__(self, role: str, slot: int, pid: int, control: socket.socket, ledger: Ledger | None) -> None:
+        self.role = role
+        self.slot = slot
+        self.pid = pid
+        self.control = control
+        self.ledger = ledger
+        self.born = time.monotonic()
+        self.innocent = False
+        self.verdicts: dict[str, str] = {}
+        self.retiring = False
+
+    def tell(self, **message: Any) -> None:
+        try:
+            self.control.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            logger.debug("Child %d is gone already.", self.pid)
+
+    def kill(self) -> None:
+        """End the process and everything it started in its group."""
+        for end in (os.killpg, os.kill):
+            try:
+                end(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+            except PermissionError:
+                continue
+
+
+class Supervisor:
+    """Runs one worker node until it is told to stop.
+
+    Args:
+        app: finalised application.
+        options: complete: hostname, queues, pool and concurrency are set.
+    """
+
+    def __init__(self, app: Celeriac, options: WorkerOptions, store: str) -> None:
+        self.app = app
+        self.options = options
+        self.store = store
+        self.queues = tuple(options.queues or ())
+        self.children: dict[int, _Child] = {}
+        self.wanted: dict[int, float] = {}  # slot → when to start it (monotonic)
+        self.failures = 0
+        self.stopping: str | None = None
+        self.exit_code = 0
+        self.restart = False
+        self._deadline: float | None = None
+        self._lost: list[str] = []
+        self._revoked: list[str] = []
+        self._new_revoked: list[str] = []
+        self._nursery: Nursery | None = None
+        self._wake_r, self._wake_w = -1, -1
+        self._heart: Heart | None = None
+        self._pending_signals: list[int] = []
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Start everything, loop, stop everything; return the exit status."""
+        # The template is forked before anything is connected and before the heart's thread starts.
+        self._nursery = nursery(self.options.app, self._entry)
+        self._listen_to_signals()
+        slots = self._concurrency if self._many_children else 1
+        self.wanted = dict.fromkeys(range(slots), 0.0)
+        self._start_due(time.monotonic())
+        self._start_helpers()
+        self._heart = self._make_heart()
+        self._heart.start()
+        try:
+            while self._step():
+                pass
+        finally:
+            self._end()
+        return self.exit_code
+
+    @property
+    def _many_children(self) -> bool:
+        return self.options.pool == "prefork"
+
+    @property
+    def _concurrency(self) -> int:
+        return self.options.concurrency or 1
+
+    def _entry(self, order: Order, control: socket.socket) -> int:
+        return run_role(self.app, order, control)
+
+    def _make_heart(self) -> Heart:
+        broker = self.app.broker
+        processor = make_processor(self.app, str(self.options.hostname), self.options, broker)
+
+        def conclude(delivery: Delivery, why: str, limit: float) -> Settlement:
+            return processor.stopped(delivery, why, limit)
+
+        return Heart(
+            broker,
+            self.app.backend,
+            self.queues,
+            ttl=self.app.conf.worker_lease_ttl,
+            store=self.store,
+            target=self.app.backend.target() if processor.carried else None,
+            alive=self._leases,
+            on_lost=self._lost.extend,
+            on_revoked=self._new_revoked.extend,
+            conclude=conclude,
+        )
+
+    def _leases(self) -> Mapping[str, Sequence[str]]:
+        """Called by the heart's thread: the leases of the children that deserve to live."""
+        found = {}
+        for child in list(self.children.values()):
+            if child.ledger is not None and child.ledger.consumer is not None:
+                found[child.ledger.consumer] = child.ledger.queues
+        return found
+
+    def _end(self) -> None:
+        for child in self.children.values():
+            child.innocent = True
+            child.kill()
+        if self._heart is not None:
+            deadline = time.monotonic() + PATIENCE
+            while self.children and time.monotonic() < deadline:
+                self._reap(timeout=TICK)
+            self._heart.stop()
+            self._heart.join(PATIENCE)
+        if self._nursery is not None:
+            self._nursery.close()
+        signal.set_wakeup_fd(-1)
+
+    # -- the loop -----------------------------------------------------------------------------------------
+
+    def _step(self) -> bool:
+        """One round; False when everything has ended."""
+        now = time.monotonic()
+        self._start_due(now)
+        self._reap(timeout=self._pause(now))
+        self._obey_signals()
+        now = time.monotonic()
+        self._watch(now)
+        self._pass_on()
+        if self.stopping:
+            if self._deadline is not None and now >= self._deadline:
+                self._go_cold()
+            return any(child.role == "child" for child in self.children.values())
+        return True
+
+    def _pause(self, now: float) -> float:
+        nearest = min(self.wanted.values(), default=now + TICK)
+        return max(0.0, min(TICK, nearest - now))
+
+    def _start_due(self, now: float) -> None:
+        if self.stopping:
+            return
+        for slot, due in list(self.wanted.items()):
+            if now >= due:
+                del self.wanted[slot]
+                self._start("child", slot)
+
+    def _start(self, role: str, slot: int) -> _Child:
+        assert self._nursery is not None
+        detail: dict[str, Any] = {
+            "options": {**self.options._asdict(), "queues": None},
+            "queues": self.queues,
+            "store": self.store,
+        }
+        ledger = None
+        if role == "child":
+            path = ledger_folder() / f"{os.getpid()}-{slot}-{secrets.token_hex(4)}.ledger"
+            ledger = Ledger(path, 1 if self._many_children else self._concurrency, create=True)
+            ledger.lock()
+            detail["ledger"] = str(path)
+            detail["revoked"] = self._revoked
+        pid, control = self._nursery.spawn(Order(role, slot, detail))
+        child = _Child(role, slot, pid, control, ledger)
+        self.children[pid] = child
+        return child
+
+    def _start_helpers(self) -> None:
+        if signals.worker_ready.receivers or signals.worker_shutdown.receivers or signals.worker_shutting_down.receivers:
+            self._start("steward", 0)
+        if self.options.beat:
+            self._start("beat", 0)
+
+    def _reap(self, timeout: float) -> None:
+        assert self._nursery is not None
+        ready, _, _ = select.select([self._nursery, self._wake_r], [], [], timeout)
+        if self._wake_r in ready:
+            os.read(self._wake_r, 4096)
+        for pid, code in self._nursery.exits():
+            child = self.children.pop(pid, None)
+            if child is not None:
+                self._bury(child, code)
+
+    def _bury(self, child: _Child, code: int) -> None:
+        child.control.close()
+        if child.ledger is not None:
+            self._say_how(child, code)
+            assert self._heart is not None
+            self._heart.bury(Death(child.ledger, child.innocent or code == EXIT_LOST, child.verdicts))
+        if self.stopping or child.retiring:
+            return
+        if child.role == "child":
+            self.wanted[child.slot] = self._when_again(child)
+        elif child.role == "beat":
+            logger.error("The embedded beat ended with status %d; starting it again.", code)
+            self._start("beat", 0)
+
+    def _say_how(self, child: _Child, code: int) -> None:
+        assert child.ledger is not None
+        if code == 0 or child.innocent:
+            return
+        how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exitcode {code}"
+        for run in child.ledger.running():
+            logger.error("Task %s[%s] was running when its process %d ended: %s.", run.name, run.id, child.pid, how)
+        logger.error("Process 'Worker-%d' pid:%d exited with %s; starting another.", child.slot + 1, child.pid, how)
+
+    def _when_again(self, child: _Child) -> float:
+        """At once; with a growing pause when children die before they have taken a lease."""
+        now = time.monotonic()
+        if child.ledger is not None and (child.ledger.processed or child.ledger.busy() or now - child.born > 5.0):
+            self.failures = 0
+            return now
+        self.failures += 1
+        return now + (0.0 if self.failures <= self._concurrency * 2 else min(0.5 * self.failures, 30.0))
+
+    def _watch(self, now: float) -> None:
+        for child in list(self.children.values()):
+            ledger = child.ledger
+            if ledger is None:
+                continue
+            if ledger.slots == 1:
+                for run in ledger.running():
+                    if run.hard and now >= run.hard:
+                        logger.error(
+                            "Hard time limit (%ss) exceeded for %s[%s]", round(run.hard - run.started, 3), run.name, run.id
+                        )
+                        child.verdicts[run.id] = "time limit"
+                        child.kill()
+            if now - ledger.last_pulse > SILENCE and not ledger.busy():
+                logger.error("Process %d has been silent for %d s; replacing it.", child.pid, SILENCE)
+                child.innocent = True
+                child.kill()
+
+    def _pass_on(self) -> None:
+        """What the heart has heard, told to the children."""
+        lost, self._lost[:] = set(self._lost), []
+        for child in list(self.children.values()):
+            if child.ledger is not None and child.ledger.consumer in lost:
+                logger.error("LEASE_LOST: process %d lost its lease while this node was away; replacing it.", child.pid)
+                child.innocent = True
+                child.kill()
+        revoked, self._new_revoked[:] = list(self._new_revoked), []
+        if revoked:
+            self._revoked += revoked
+            for child in self.children.values():
+                child.tell(revoked=revoked)
+
+    # -- signals ------------------------------------------------------------------------------------------
+
+    def _listen_to_signals(self) -> None:
+        self._wake_r, self._wake_w = os.pipe()
+        for end in (self._wake_r, self._wake_w):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        names = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGTTIN", "SIGTTOU"]
+        remap = os.environ.get("REMAP_SIGTERM")
+        for name in names:
+            number = getattr(signal, name, None)
+            if number is None:
+                continue
+            meaning = getattr(signal, remap) if remap and name == "SIGTERM" else number
+            signal.signal(number, lambda *_, meaning=meaning: self._pending_signals.append(meaning))
+
+    def _obey_signals(self) -> None:
+        while self._pending_signals:
+            number = self._pending_signals.pop(0)
+            if number == signal.SIGTERM:
+                self._go_warm("SIGTERM")
+            elif number == signal.SIGINT:
+                self.exit_code = 1
+                if self.stopping:
+                    self._go_cold()
+                else:
+                    self._go_warm("SIGINT", hint=" (press Ctrl-C again to stop cold)")
+            elif number == signal.SIGQUIT:
+                self._go_soft()
+            elif number == signal.SIGHUP:
+                self.restart = True
+                self._go_warm("SIGHUP")
+            elif number == signal.SIGUSR1:
+                faulthandler.dump_traceback(all_threads=True)
+            elif number == getattr(signal, "SIGTTIN", None):
+                self._resize(+1)
+            elif number == getattr(signal, "SIGTTOU", None):
+                self._resize(-1)
+
+    def _go_warm(self, why: str, hint: str = "") -> None:
+        if self.stopping:
+            return
+        self.stopping = WARM
+        print(f"\nworker: {why} received: warm shutdown; running tasks may finish{hint}", file=sys.stderr, flush=True)
+        for child in self.children.values():
+            if child.role == "steward":
+                child.tell(shutting_down={"sig": why, "how": "Warm", "exitcode": self.exit_code})
+            child.tell(stop=True)
+
+    def _go_soft(self) -> None:
+        """QUIT: cold, after `worker_soft_shutdown_timeout` seconds of grace; a second QUIT skips the grace."""
+        grace = self.app.conf.worker_soft_shutdown_timeout or 0.0
+        if grace <= 0 or self._deadline is not None:
+            self._go_cold()
+            return
+        self._deadline = time.monotonic() + grace
+        print(f"\nworker: soft shutdown: {grace:g} s of grace for running tasks", file=sys.stderr, flush=True)
+        if not self.stopping:
+            self.stopping = WARM
+            for child in self.children.values():
+                child.tell(stop=True)
+
+    def _go_cold(self) -> None:
+        if self.stopping == COLD:
+            return
+        self.stopping = COLD
+        running = sum(len(child.ledger.running()) for child in self.children.values() if child.ledger)
+        print(
+            f"\nworker: cold shutdown; {running} running task(s) stopped, their messages go back to the queues",
+            file=sys.stderr,
+            flush=True,
+        )
+        for child in self.children.values():
+            child.innocent = True
+            child.kill()
+
+    def _resize(self, change: int) -> None:
+        if not self._many_children:
+            logger.warning("Only the prefork pool can grow and shrink.")
+            return
+        slots = sorted({child.slot for child in self.children.values() if child.role == "child"} | set(self.wanted))
+        if change > 0:
+            self.wanted[max(slots, default=-1) + 1] = 0.0
+        elif len(slots) > 1:
+            for child in self.children.values():
+                if child.role == "child" and child.slot == slots[-1]:
+                    child.retiring = True
+                    child.tell(stop=True)
+            self.wanted.pop(slots[-1], None)
+
