@@ -1,7 +1,7 @@
 """Logging of a worker's processes, from the options it was started with.
 
-1. `setup`: once in the supervisor before it forks, so that children inherit handlers and redirection; a spawned
-   child calls it itself.
+1. `setup`: once in the supervisor before it forks, so that children inherit handlers and redirection; a
+   spawned child calls it itself.
 2. `name_process`: what records call this process.
 
 Not here: how (`app/log.py`), how a record looks (`utils/log.py`).
@@ -15,6 +15,7 @@ from celeriac.utils.log import name_process
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
+
     from celeriac.worker.options import WorkerOptions
 
 __all__ = ["name_process", "setup"]

@@ -1,0 +1,174 @@
+"""What every command shares: the chosen application, and how to print.
+
+1. `CLIContext`: the values of the global options; the application is imported on first use, not before.
+2. Export of `-b` and `--result-backend` to the environment, so that the application, and every process that
+   is started for it, sees the same choice.
+3. The errors of finding an application, in words.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac
+
+__all__ = ["CLIContext", "load_app"]
+
+#: Global options that travel by environment: option → the variable that the settings read.
+EXPORTED = {
+    "broker": "CELERIAC_BROKER_URL",
+    "result_backend": "CELERIAC_RESULT_BACKEND",
+    "loader": "CELERIAC_LOADER",
+    "config": "CELERIAC_CONFIG_MODULE",
+}
+
+
+class CLIContext:
+    """The global options of one run of the command.
+
+    Args:
+        app: the application, or its name as `-A` takes it; None: the default application.
+        no_color: never colour the output.
+        workdir: folder to change to before anything is imported.
+        quiet: print results only.
+    """
+
+    def __init__(
+        self,
+        app: str | Celeriac | None = None,
+        no_color: bool = False,
+        workdir: Path | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.spec = app if isinstance(app, str) else None
+        self._app = None if isinstance(app, str) else app
+        self.no_color = no_color
+        self.quiet = quiet
+        self.workdir: Path | None = None
+        if workdir is not None:
+            self.change_to(workdir)
+
+    @property
+    def app(self) -> Celeriac:
+        """The application; imported on first use."""
+        if self._app is None:
+            self._app = load_app(self.spec)
+        return self._app
+
+    @property
+    def app_if_loaded(self) -> Celeriac | None:
+        """The application when it is there already; never imports."""
+        return self._app
+
+    def choose(self, option: str, value: Any) -> None:
+        """Take the value of one global option, wherever on the command line it stood."""
+        if option == "app":
+            self.spec, self._app = value, None
+        elif option == "workdir":
+            self.change_to(value)
+        elif option in EXPORTED:
+            os.environ[EXPORTED[option]] = value
+        else:
+            setattr(self, option, value)
+
+    def change_to(self, workdir: Path) -> None:
+        try:
+            os.chdir(workdir)
+        except OSError as exc:
+            raise click.UsageError(f"Cannot work in the folder {str(workdir)!r}: {exc.strerror}.") from exc
+        self.workdir = workdir
+
+    def style(self, message: Any = None, **style: Any) -> str:
+        return str(message) if self.no_color else click.style(message, **style)
+
+    def echo(self, message: Any = None, **options: Any) -> None:
+        if self.no_color:
+            options["color"] = False
+        click.echo(message, **options)
+
+    def secho(self, message: Any = None, **options: Any) -> None:
+        if self.no_color:
+            options["color"] = False
+        click.secho(message, **options)
+
+    def error(self, message: Any = None, **options: Any) -> None:
+        self.secho(message, err=True, **options)
+
+    @property
+    def OK(self) -> str:
+        return self.style("OK", fg="green", bold=True)
+
+    @property
+    def ERROR(self) -> str:
+        return self.style("ERROR", fg="red", bold=True)
+
+
+def load_app(spec: str | None) -> Celeriac:
+    """Import the application that `spec` names, by Celery's rules of discovery.
+
+    Args:
+        spec: ``package``, ``package.module``, ``package.module:attribute``; None: the default application.
+
+    Raises:
+        click.UsageError: there is no such module, no application in it, or importing it failed (the traceback
+            of the application's own code is printed first).
+    """
+    import_from(os.getcwd())
+    if spec is None:
+        from celeriac._state import get_current_app
+
+        return get_current_app()
+    from celeriac.app.utils import find_app
+
+    try:
+        return find_app(spec)
+    except ModuleNotFoundError as exc:
+        if not _is_part_of(exc.name or "", spec):
+            raise _failed(spec) from exc
+        raise click.UsageError(
+            f"There is no module {exc.name!r} to take the application {spec!r} from. Looked in "
+            f"{os.getcwd()!r} and on the Python path. Is it the project's folder? (--workdir names another.)"
+        ) from exc
+    except (AttributeError, ValueError, TypeError) as exc:
+        if _raised_by_user_code(exc):
+            raise _failed(spec) from exc
+        raise click.UsageError(
+            f"The module {spec.partition(':')[0]!r} has no application: {exc}. It should define one, "
+            "app = Celeriac('name'), or be named with the attribute: -A module:attribute."
+        ) from exc
+    except Exception as exc:
+        from celeriac.exceptions import CeleriacError
+
+        if isinstance(exc, CeleriacError) and not _raised_by_user_code(exc):
+            raise
+        raise _failed(spec) from exc
+
+
+def import_from(folder: str) -> None:
+    """Make modules of `folder` importable, as if Python had been started there."""
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _is_part_of(missing: str, spec: str) -> bool:
+    """Is `missing` the module `spec` names, or one of its parents (and not something that it imports)?"""
+    module = spec.partition(":")[0]
+    return missing != "" and (module == missing or module.startswith(f"{missing}."))
+
+
+def _raised_by_user_code(exc: BaseException) -> bool:
+    package = str(Path(__file__).parent.parent)
+    frames = traceback.extract_tb(exc.__traceback__)
+    return bool(frames) and not frames[-1].filename.startswith((package, "<frozen importlib"))
+
+
+def _failed(spec: str) -> click.UsageError:
+    click.echo(traceback.format_exc().rstrip(), err=True)
+    return click.UsageError(f"Importing {spec!r} failed; the error above is from the application's own code.")
