@@ -39,6 +39,7 @@ class Contender(NamedTuple):
     settings: str
     worker: Callable[[Path, Shape], list[str]]
     distributions: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def environment(self) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from bench.report import Result, Summary, number, summarise
 
 OURS, OURS_EMBEDDED = "celeriac", "celeriac-sqlite"
+UNFORCED = "huey-sqlite-nofsync"
 
 
 class Target(NamedTuple):
@@ -54,8 +55,15 @@ TARGETS = [
     Target("start to first task, s", median("start-up", "s"), 0.4, at_least=False),
     Target("embedded drain, results off: × huey", times("sqlite-drain-off", "huey-sqlite", OURS_EMBEDDED), 4),
     Target("embedded drain, results stored: × huey", times("sqlite-drain-on", "huey-sqlite", OURS_EMBEDDED), 4),
+    Target("embedded drain, results off: × huey without fsync", times("sqlite-drain-off", UNFORCED, OURS_EMBEDDED), 4),
+    Target("embedded drain, results stored: × huey without fsync", times("sqlite-drain-on", UNFORCED, OURS_EMBEDDED), 4),
     Target(
         "embedded delay(): × huey", times("sqlite-enqueue", "huey-sqlite", OURS_EMBEDDED, figure="messages/s"), 1.5
+    ),
+    Target(
+        "embedded delay(): × huey without fsync",
+        times("sqlite-enqueue", UNFORCED, OURS_EMBEDDED, figure="messages/s"),
+        1.5,
     ),
     Target("1,000 async sleep(1), one process, s", median("sleep", "s"), 2.0, at_least=False),
 ]

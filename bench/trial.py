@@ -77,6 +77,7 @@ class Trial:
             broker = str(self.folder / "store.db")
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("CELERY", "CELERIAC"))},
+            **dict(self.contender.variables),
             "BENCH_BROKER": broker,
             "PYTHONPATH": str(ROOT),
             pages.FOLDER_VARIABLE: str(counted),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import datetime
 
@@ -9,10 +10,12 @@ from huey import RedisHuey, SqliteHuey
 
 from bench import pages, site
 
+FSYNC = False if os.environ.get("BENCH_HUEY_FSYNC") == "off" else None
+
 if site.BROKER.startswith("redis:"):
     huey = RedisHuey("bench", url=site.BROKER, results=site.RESULTS, notify_result=site.WAITED)
 else:
-    huey = SqliteHuey("bench", filename=site.BROKER, results=site.RESULTS)
+    huey = SqliteHuey("bench", filename=site.BROKER, results=site.RESULTS, fsync=FSYNC)
 
 
 @huey.task()
