@@ -1,0 +1,180 @@
+"""Starts real workers, kills them for real, and checks the journals.
+
+1. `Node`: a worker process group started from the command line; its log goes to a file.
+2. `until`: waits for an event with a deadline.
+3. `Journal`, `Report`: what was run, against what was published (Jepsen's words: lost, unexpected, duplicated).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def until(predicate: Callable[[], Any], timeout: float, what: str = "", every: float = 0.02) -> Any:
+    """Poll across processes until `predicate` is true; return what it returned.
+
+    Raises:
+        TimeoutError: it was not within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {timeout} s: {what or predicate}")
+        time.sleep(every)
+
+
+class Event(NamedTuple):
+    what: str
+    key: str
+    pid: int
+    at: float
+
+
+class Journal:
+    """The lines that bodies leave."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def events(self) -> list[Event]:
+        found = []
+        for line in self.path.read_text().splitlines():
+            what, key, pid, at = line.split()
+            found.append(Event(what, key, int(pid), float(at)))
+        return found
+
+    def count(self, what: str) -> Counter[str]:
+        return Counter(event.key for event in self.events() if event.what == what)
+
+    def ended(self) -> int:
+        return len(self.count("end"))
+
+
+class Report(NamedTuple):
+    """`lost`: published, never run to the end. `unexpected`: run, never published. `duplicated`: ended twice."""
+
+    lost: set[str]
+    unexpected: set[str]
+    duplicated: set[str]
+
+
+def check(published: Iterable[str], journal: Journal) -> Report:
+    keys = set(published)
+    ended = journal.count("end")
+    return Report(keys - set(ended), set(ended) - keys, {key for key, times in ended.items() if times > 1})
+
+
+def environment(broker: str, backend: str | None, journal: Path, conf: Mapping[str, Any] | None = None) -> dict[str, str]:
+    env = {
+        **os.environ,
+        "FAULTS_BROKER": broker,
+        "FAULTS_JOURNAL": str(journal),
+        "FAULTS_CONF": repr(dict(conf or {})),
+        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+        "CELERIAC_RUN_DIR": str(journal.parent / "run"),
+    }
+    if backend:
+        env["FAULTS_BACKEND"] = backend
+    return env
+
+
+class Node:
+    """One worker. `kill` is SIGKILL to every process of it at once."""
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        *arguments: str,
+        name: str = "n1",
+        log: Path,
+        app: str = "tests.faults.proj",
+        python: str = sys.executable,
+        module: str = "celeriac",
+    ) -> None:
+        self.command = [python, "-m", module, "-A", app, "worker", "-n", f"{name}@test", "-l", "info", *arguments]
+        self.env = dict(env)
+        self.log_path = log
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, env=self.env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def family(self) -> list[psutil.Process]:
+        """The supervisor and all that descend from it."""
+        try:
+            root = psutil.Process(self.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def children(self) -> list[psutil.Process]:
+        """Processes that run bodies: the template's children."""
+        return [p for p in self.family() if p.pid != self.pid and p.ppid() != self.pid]
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        assert self.process is not None
+        self.process.wait()
+
+    def pause(self) -> None:
+        for process in self.family():
+            process.suspend()
+
+    def resume(self) -> None:
+        for process in self.family():
+            process.resume()
+
+    def stop(self, timeout: float = 30.0) -> int:
+        """Warm shutdown; the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.kill()

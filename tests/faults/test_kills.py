@@ -1,0 +1,193 @@
+"""Nothing is lost, whatever is killed, and everything is back within seconds."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from celeriac import Celeriac
+from celeriac.result import AsyncResult
+from tests.faults.harness import Journal, Node, check, until
+
+Start = Callable[..., Node]
+
+
+def publish(client: Celeriac, name: str, keys: list[str], *args: object) -> None:
+    for key in keys:
+        client.send_task(name, args=(key, *args), ignore_result=True)
+
+
+def drained(client: Celeriac) -> bool:
+    stats = client.broker.stats(["faults"])[0]
+    return stats.depth == stats.in_flight == stats.delayed == 0
+
+
+@pytest.mark.timeout(240)
+def test_whole_workers_are_killed_every_two_seconds(
+    client: Celeriac, node: Start, journal: Journal
+) -> None:
+    """F1: 20,000 tasks of 0–20 ms, two workers of four, a kill of a whole worker every two seconds."""
+    chance = random.Random(7)
+    keys = [f"k{i}" for i in range(20_000)]
+    record = client.signature("record")
+    record.app.broker  # noqa: B018  connected before the clock starts
+    client.producer.send_many("record", [((key, chance.uniform(0, 0.02)), {}) for key in keys], ignore_result=True)
+    nodes = [node("-c", "4", name=f"n{i}") for i in (1, 2)]
+    killed_at: list[float] = []
+    deadline = time.monotonic() + 200
+    while not (journal.ended() >= len(keys) and drained(client)):
+        assert time.monotonic() < deadline, f"{journal.ended()} of {len(keys)} after {len(killed_at)} kills"
+        until(lambda: journal.ended() >= len(keys), 2.0) if journal.ended() >= len(keys) else time.sleep(2.0)
+        if journal.ended() < len(keys):
+            victim = chance.choice(nodes)
+            victim.kill()
+            killed_at.append(time.time())
+            victim.start()
+    report = check(keys, journal)
+    assert not report.lost
+    assert not report.unexpected
+    assert len(report.duplicated) <= 8 * 100 * len(killed_at)
+    assert client.broker.stats(["faults"])[0].dead == 0
+    for victim in nodes:
+        assert victim.stop() == 0
+
+
+def test_a_killed_child_is_replaced_and_its_task_runs_again_within_two_seconds(
+    client: Celeriac, node: Start, journal: Journal
+) -> None:
+    """F2: a child is killed in the middle of a task, again and again; the supervisor's pid never changes."""
+    worker = node("-c", "2")
+    pid = worker.pid
+    keys = [f"k{i}" for i in range(8)]
+    publish(client, "record", keys, 1.0)
+    chance = random.Random(3)
+    kills: list[tuple[int, float]] = []
+    until(lambda: journal.count("start"), 20)
+    while len(kills) < 6:
+        events = journal.events()
+        ended = {(e.key, e.pid) for e in events if e.what == "end"}
+        running = [e for e in events if e.what == "start" and (e.key, e.pid) not in ended]
+        alive = {p.pid for p in worker.children()}
+        running = [e for e in running if e.pid in alive]
+        if running:
+            victim = chance.choice(running)
+            before = journal.count("start")[victim.key]
+            killed = time.time()
+            for process in worker.children():
+                if process.pid == victim.pid:
+                    process.kill()
+            kills.append((victim.pid, killed))
+            until(lambda: journal.count("start")[victim.key] > before, 2.0, f"{victim.key} runs again")  # noqa: B023
+            if journal.count("start")[victim.key] >= 3:  # one more would be the end of its budget
+                until(lambda: journal.count("end")[victim.key], 10)  # noqa: B023
+        else:
+            time.sleep(0.02)
+    until(lambda: journal.ended() == len(keys) and drained(client), 30)
+    assert not check(keys, journal).lost
+    assert worker.pid == pid
+    assert worker.process is not None
+    assert worker.process.poll() is None
+
+
+def test_a_killed_node_s_work_runs_elsewhere_within_ten_seconds(
+    client: Celeriac, node: Start, journal: Journal
+) -> None:
+    """The other worker of this machine finds the ledger; another machine would wait for the lease to lapse."""
+    first = node("-c", "1", name="n1")
+    publish(client, "record", ["long"], 3.0)
+    until(lambda: journal.count("start")["long"] == 1, 20)
+    node("-c", "1", name="n2")
+    first.kill()
+    until(lambda: journal.count("start")["long"] == 2, 10, "it runs again")
+    until(lambda: journal.count("end")["long"] == 1 and drained(client), 20)
+
+
+def test_a_node_of_another_machine_is_swept_when_its_lease_lapses(
+    client: Celeriac, node: Start, journal: Journal, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the ledger (another run folder stands for another machine) the lease decides: under ten seconds."""
+    first = node("-c", "1", name="n1")
+    publish(client, "record", ["long"], 3.0)
+    until(lambda: journal.count("start")["long"] == 1, 20)
+    second = node("-c", "1", name="n2")
+    second.kill()
+    second.env["CELERIAC_RUN_DIR"] = f"{tmp_path}/other-machine"
+    second.start()
+    killed = time.monotonic()
+    first.kill()
+    until(lambda: journal.count("start")["long"] == 2, 10, "it runs again")
+    assert time.monotonic() - killed < 10
+    until(lambda: journal.count("end")["long"] == 1 and drained(client), 20)
+
+
+@pytest.mark.timeout(240)
+def test_poison_is_dead_lettered_after_three_kills_and_nobody_else_is(
+    client: Celeriac, node: Start, journal: Journal
+) -> None:
+    """F6: three tasks that kill their whole worker among many good ones."""
+    good = [f"g{i}" for i in range(20_000)]
+    poison = ["p0", "p1", "p2"]
+    calls = [((key, 0.0), {}) for key in good]
+    client.producer.send_many("record", calls[:5_000], ignore_result=True)
+    results = [client.send_task("poison", args=(key,), task_id=key) for key in poison]
+    client.producer.send_many("record", calls[5_000:], ignore_result=True)
+    worker = node("-c", "2")
+
+    def finished() -> bool:
+        assert worker.process is not None
+        if worker.process.poll() is not None:
+            worker.start()
+        return journal.ended() >= len(good) and drained(client)
+
+    until(finished, 200, "all good ones have run", every=0.1)
+    assert not check(good, journal).lost
+    starts = journal.count("start")
+    assert {key: starts[key] for key in poison} == dict.fromkeys(poison, 3)
+    dead = client.broker.dead("faults")
+    assert sorted(letter.message.headers["id"] for letter in dead) == poison  # type: ignore[union-attr]
+    for result in results:
+        assert result.state == "FAILURE"
+        assert type(result.result).__name__ == "WorkerLostError"
+    assert worker.stop() == 0
+
+
+def test_a_zombie_settles_nothing(client: Celeriac, node: Start, journal: Journal) -> None:
+    """F7: a stopped worker's task runs elsewhere; when it wakes up, it finds its lease gone and kills its child."""
+    zombie = node("-c", "1", name="zombie")
+    result: AsyncResult[str] = client.send_task("record", args=("z", 2.0))
+    until(lambda: journal.count("start")["z"] == 1, 20)
+    zombie.pause()
+    other = node("-c", "1", name="other")
+    until(lambda: journal.count("start")["z"] == 2, 15, "it runs elsewhere")
+    assert result.get(timeout=15) == "z"
+    done = result.date_done
+    zombie.resume()
+    until(lambda: "LEASE_LOST" in zombie.log, 4, "the zombie notices")
+    until(lambda: drained(client), 5)
+    assert result.date_done == done
+    assert journal.count("end")["z"] == 1
+    publish(client, "record", ["after"], 0.0)
+    until(lambda: journal.count("end")["after"] == 1, 5)
+    assert zombie.stop() == 0
+    assert other.stop() == 0
+
+
+def test_children_die_with_their_supervisor(client: Celeriac, node: Start, journal: Journal) -> None:
+    """F9: only the parent is killed; its children are gone within a second and store nothing."""
+    worker = node("-c", "2")
+    result: AsyncResult[str] = client.send_task("record", args=("orphan", 2.0))
+    until(lambda: journal.count("start")["orphan"] == 1, 20)
+    children = worker.children()
+    assert children
+    worker.signal(signal.SIGKILL)
+    assert worker.process is not None
+    worker.process.wait()
+    until(lambda: not any(process.is_running() for process in children), 1.0, "children are gone")
+    assert result.state == "PENDING"
+    worker.start()
+    assert result.get(timeout=20) == "orphan"
+    assert journal.count("start")["orphan"] == 2
