@@ -9,6 +9,7 @@ import pytest
 from celeriac.backends.memory import MemoryBackend
 from celeriac.brokers.memory import MemoryBroker, Waiting
 from celeriac.conformance import BrokerContract, ResultBackendContract
+from celeriac.conformance.machine import Clock, Stores, broker_machine
 
 
 class TestMemoryBroker(BrokerContract):
@@ -29,3 +30,13 @@ class TestMemoryBackend(ResultBackendContract):
     @pytest.fixture
     def url(self) -> str:
         return f"memory://{uuid.uuid4().hex}"
+
+
+def open_store(clock: Clock) -> Stores:
+    url = f"memory://{uuid.uuid4().hex}"
+    options = {"clock": clock}
+    one, two = MemoryBroker(url, options), MemoryBroker(url, options)
+    return Stores(one, two, MemoryBackend(url, options), close=lambda: None)
+
+
+TestMemoryHistories = broker_machine(open_store, examples=200)

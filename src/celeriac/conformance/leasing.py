@@ -25,8 +25,14 @@ class LeaseContract(StoreKit):
         return delivery
 
     def take_one(self, consumer: Consumer) -> list[Delivery]:
+        """One delivery; a suspect may have to wait for another's quarantine to end."""
         taken: list[Delivery] = []
-        until(lambda: taken or taken.extend(consumer.exchange((), 1).deliveries) or taken, what="a delivery")
+
+        def take() -> bool:
+            taken.extend(consumer.exchange((), 1).deliveries)
+            return bool(taken)
+
+        until(take, what="a delivery")
         return taken
 
     # -- the lease -------------------------------------------------------------------------------------------
