@@ -27,7 +27,7 @@ import json
 import json.encoder
 import sys
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -46,6 +46,7 @@ __all__ = [
     "encode_envelope",
     "loads",
     "loads_plain",
+    "plain",
     "quote",
     "register_type",
     "revive",
@@ -56,6 +57,7 @@ T = TypeVar("T")
 
 _MARK: Final = b'"__type__"'
 _MARK_TEXT: Final = '"__type__"'
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _DIALECT_KEYS: Final = {"__type__", "__value__"}
 
 
@@ -207,6 +209,22 @@ def dumps(value: Any) -> bytes:
         b'[1, {"day": {"__type__": "date", "__value__": "2030-01-01"}}]'
     """
     return dumps_text(value).encode("ascii")
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy that every transport can carry: what JSON lacks is put into its dialect.
+
+    Raises:
+        EncodeError: a value cannot be written.
+
+    Example:
+        >>> plain({"day": date(2030, 1, 1)})
+        {'day': {'__type__': 'date', '__value__': '2030-01-01'}}
+    """
+    if all(type(value) in _SCALARS for value in values.values()):
+        return dict(values)
+    copy: dict[str, Any] = loads_plain(dumps(dict(values)))
+    return copy
 
 
 # -- reading ----------------------------------------------------------------------------------------------
