@@ -42,22 +42,24 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", default="", help="measures, comma-separated; a prefix will do (drain, sqlite-, …)")
-    parser.add_argument("--contenders", default="", help="contenders, comma-separated (celeriac, celery, raw, …)")
+    parser.add_argument("--only", default="", help="measures, comma-separated; a prefix will do")
+    parser.add_argument("--contenders", default="", help="contenders, comma-separated")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, contenders alternating (default 3)")
-    parser.add_argument("--quick", action="store_true", help="tiny counts: shows that everything runs, measures nothing")
     parser.add_argument(
-        "--strict", action="store_true", help=f"discard trials in which other programs used over {QUIET} cores"
+        "--quick", action="store_true", help="tiny counts: everything runs, nothing is measured"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help=f"discard trials with over {QUIET} cores of foreign load"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there too")
     parser.add_argument(
-        "--here", action="store_true", help="use this interpreter for every contender instead of environments of their own"
+        "--here", action="store_true", help="use this interpreter for every contender, make no environments"
     )
     return parser.parse_args()
 
 
 def _chosen(names: Sequence[str], wanted: str, noun: str) -> set[str]:
-    """The names asked for: equal to a word of `wanted`, or else beginning with it; all when nothing is asked for."""
+    """The names that equal a word of `wanted`, or else begin with it; all when nothing is wanted."""
     chosen: set[str] = set()
     for word in wanted.split(",") if wanted else names:
         found = {name for name in names if name == word} or {name for name in names if name.startswith(word)}
@@ -117,23 +119,21 @@ def _attempt(
 
 def _tell(result: Result) -> None:
     figures = ", ".join(f"{name} {value:,.3f}" for name, value in result.figures.items()) or "failed"
-    print(
-        f"  {result.measure} round {result.round} {result.contender}: {figures}; foreign {result.foreign:.2f} cores",
-        file=sys.stderr,
-        flush=True,
-    )
+    who = f"{result.measure} round {result.round} {result.contender}"
+    print(f"  {who}: {figures}; foreign {result.foreign:.2f} cores", file=sys.stderr, flush=True)
 
 
 def _finish(results: Sequence[Result], about: Sequence[str], options: argparse.Namespace) -> None:
     held = verdicts(results)
     print("\ntargets (ratios of medians of this run)")
-    print("\n".join(str(verdict) for verdict in held))
+    print("\n".join(str(verdict) for verdict in held if verdict.value is not None))
+    print(f"    {sum(verdict.value is None for verdict in held)} of {len(held)} not measured in this run")
     discarded = sum(result.discarded for result in results)
     failed = [result for result in results if result.failure]
     loads = [result.foreign for result in results] or [0.0]
     print(
         f"\n{len(results)} trials, {len(failed)} failed, {discarded} discarded; "
-        f"foreign load {min(loads):.2f}–{max(loads):.2f} cores"
+        f"foreign load {min(loads):.2f} to {max(loads):.2f} cores"
     )
     if options.json:
         document = {

@@ -21,7 +21,7 @@ Kind = Literal["noop", "io", "aio", "nap", "due"]
 
 
 class Shape(NamedTuple):
-    """How many tasks a worker runs at once: `processes`, each with `slots` (threads or coroutines) in `lane`."""
+    """How much a worker runs at once: `processes`, each with `slots` (threads, coroutines) in `lane`."""
 
     lane: Lane = "processes"
     processes: int = 2
@@ -69,6 +69,7 @@ class App(Protocol):
 REDIS_MEASURES = frozenset(
     {
         "enqueue-one",
+        "calls",
         "enqueue-bulk",
         "drain-off-2",
         "drain-off-1",

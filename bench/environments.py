@@ -39,8 +39,9 @@ def python_of(contender: Contender) -> Path:
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         done = subprocess.run([*pip, *contender.requirements], capture_output=True, text=True, check=False)
         if done.returncode:
+            wish = " ".join(contender.requirements)
             raise EnvironmentFailed(
-                f"pip could not install {' '.join(contender.requirements)} for {contender.name}:\n{done.stderr.strip()}"
+                f"pip could not install {wish} for {contender.name}:\n{done.stderr.strip()}"
             )
         stamp.write_text(wanted)
     return folder / "bin" / "python"
@@ -49,5 +50,6 @@ def python_of(contender: Contender) -> Path:
 def versions(python: Path, contender: Contender) -> dict[str, str]:
     """Installed versions of the distributions that matter for this contender."""
     command = [str(python), "-c", VERSIONS, *contender.distributions]
-    found: dict[str, str] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, str] = json.loads(done.stdout)
     return found

@@ -2,7 +2,7 @@
 
 1. `tree()`: a process and everything under it (or in its session), by pid.
 2. `pss()`: memory of such a tree, shared pages counted once.
-3. `ForeignLoad`: processor time spent by programs that are neither the harness, nor a contender, nor its broker.
+3. `ForeignLoad`: processor time spent by programs that are not the harness, a contender or its broker.
 4. `describe()`: what a reader of figures needs to know about the machine.
 
 Linux only: it reads /proc.
@@ -42,7 +42,7 @@ def tree(root: int) -> list[int]:
 
 
 def started(pid: int) -> int | None:
-    """When the process started, in ticks since the machine did: with the pid, its identity. None when gone."""
+    """When the process started, in ticks since the machine did: its identity with the pid. None when gone."""
     fields = _stat(pid)
     return int(fields[19]) if fields and fields[0] != "Z" else None
 
@@ -106,12 +106,10 @@ class ForeignLoad:
 
 def describe() -> dict[str, str]:
     """The machine in a few words."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": f"{os.cpu_count()} × {model}",
+        "processor": f"{os.cpu_count()} x {models[0] if models else platform.machine()}",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "load": " ".join(f"{value:.2f}" for value in os.getloadavg()),

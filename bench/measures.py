@@ -39,6 +39,16 @@ def enqueue_bulk(trial: Trial) -> Figures:
     return {"messages/s": trial.client("bulk", trial.counts.bulk)}
 
 
+def calls(trial: Trial) -> Figures:
+    """Python functions that one `delay()` calls, and the files they are in."""
+    sends = min(100, trial.counts.single)
+    counted = trial.client("calls", sends)
+    return {
+        "Python calls": sum(sum(functions.values()) for functions in counted.values()) / sends,
+        "files": float(len(counted)),
+    }
+
+
 def drain(
     kind: Kind, count: Callable[[Trial], int], shape: Shape, *, results: bool = False
 ) -> Callable[[Trial], Figures]:
@@ -53,9 +63,9 @@ def drain(
         worker, broker = _cpu(trial)
         done = trial.wait_for(wanted)
         worker, broker = (after - before for after, before in zip(_cpu(trial), (worker, broker), strict=True))
-        if done.count > wanted:
-            raise TrialFailed(f"{done.count} executions of {wanted} tasks")
-        seen = max(1, wanted - begun.count)
+        if done.executions > wanted:
+            raise TrialFailed(f"{done.executions} executions of {wanted} tasks")
+        seen = max(1, wanted - begun.executions)
         return {
             "tasks/s": (wanted - 1) / (done.last - done.first),
             "worker µs/task": 1e6 * worker / seen,
@@ -145,28 +155,47 @@ SENT = ("messages/s",)
 
 MEASURES = [
     Measure("enqueue-one", "delay() one by one", SENT, True, enqueue_one),
+    Measure("calls", "one delay(), inside", ("Python calls", "files"), False, calls),
     Measure("enqueue-bulk", "many together (group, map, pipeline)", SENT, True, enqueue_bulk),
     Measure("drain-off-2", "drain, results off, 2 processes", DRAIN, True, drain("noop", _drained, TWO)),
     Measure("drain-off-1", "drain, results off, 1 process", DRAIN, True, drain("noop", _drained, ONE)),
     Measure(
-        "drain-on-2", "drain, results stored, 2 processes", DRAIN, True, drain("noop", _drained, TWO, results=True)
+        "drain-on-2",
+        "drain, results stored, 2 processes",
+        DRAIN,
+        True,
+        drain("noop", _drained, TWO, results=True),
     ),
     Measure(
-        "drain-on-1", "drain, results stored, 1 process", DRAIN, True, drain("noop", _drained, ONE, results=True)
+        "drain-on-1",
+        "drain, results stored, 1 process",
+        DRAIN,
+        True,
+        drain("noop", _drained, ONE, results=True),
     ),
     Measure("round-trip", "delay().get(), idle worker", ("p50 ms", "p95 ms", "p99 ms"), False, round_trip),
     Measure("memory", "memory of the whole worker, concurrency 2", ("PSS MB", "processes"), False, memory),
     Measure("start-up", "start of the worker to its first task", ("s",), False, start_up),
     Measure("due", "many tasks due at one instant", ("p99 late s", "p50 late s", "early"), False, due),
     Measure(
-        "io-asyncio", "1 ms of I/O, asyncio lane 100", DRAIN, True, drain("aio", _waited, Shape("asyncio", 1, 100))
+        "io-asyncio",
+        "1 ms of I/O, asyncio lane 100",
+        DRAIN,
+        True,
+        drain("aio", _waited, Shape("asyncio", 1, 100)),
     ),
     Measure(
         "io-threads", "1 ms of I/O, 100 threads", DRAIN, True, drain("io", _waited, Shape("threads", 1, 100))
     ),
     Measure("sleep", "async sleep(1) tasks, one process", ("s",), False, nap),
     Measure("sqlite-enqueue", "embedded store: delay() one by one", SENT, True, enqueue_one),
-    Measure("sqlite-drain-off", "embedded store: drain, results off, 2 processes", DRAIN, True, drain("noop", _drained, TWO)),
+    Measure(
+        "sqlite-drain-off",
+        "embedded store: drain, results off, 2 processes",
+        DRAIN,
+        True,
+        drain("noop", _drained, TWO),
+    ),
     Measure(
         "sqlite-drain-on",
         "embedded store: drain, results stored, 2 processes",

@@ -24,11 +24,11 @@ CAPACITY = 32_768
 SIZE = 8 * (HEADER + CAPACITY)
 FOLDER_VARIABLE = "BENCH_PAGES"
 
-_view: memoryview | None = None
+_view: memoryview[float] | None = None
 _lock = threading.Lock()
 
 
-def _open_own() -> memoryview:
+def _open_own() -> memoryview[float]:
     global _view
     with _lock:
         if _view is None:
@@ -80,7 +80,7 @@ def note(value: float) -> None:
 class Totals(NamedTuple):
     """What all processes of a trial have counted; times are `time.monotonic()` seconds, 0 when none."""
 
-    count: int
+    executions: int
     first: float
     last: float
     by_process: tuple[int, ...]
@@ -91,14 +91,14 @@ class Pages:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._views: dict[str, memoryview] = {}
+        self._views: dict[str, memoryview[float]] = {}
 
     def totals(self) -> Totals:
         """Add up all pages as they are now."""
         self._adopt_new()
         views = [view for view in self._views.values() if view[COUNT]]
         return Totals(
-            count=int(sum(view[COUNT] for view in views)),
+            executions=int(sum(view[COUNT] for view in views)),
             first=min((view[FIRST] for view in views), default=0.0),
             last=max((view[LAST] for view in views), default=0.0),
             by_process=tuple(int(view[COUNT]) for view in views),

@@ -42,7 +42,7 @@ def summarise(results: Sequence[Result]) -> Summary:
 
 
 def table(measure: Measure, results: Sequence[Result]) -> str:
-    """One measure's table: contenders from best to worst, each figure as median (least–greatest)."""
+    """One measure's table: contenders from best to worst, each figure as median (least-greatest)."""
     mine = [result for result in results if result.measure == measure.name]
     summary = summarise(mine)
     main = measure.figures[0]
@@ -57,12 +57,14 @@ def table(measure: Measure, results: Sequence[Result]) -> str:
         foreign = [result.foreign for result in mine if result.contender == name]
         rows.append([name, *cells, " ".join(f"{load:.2f}" for load in foreign)])
     lines = [f"{measure.title}  [{measure.name}]", *_aligned(rows)]
-    lines += [f"    {result.contender}, round {result.round}: {result.failure}" for result in mine if result.failure]
+    lines += [
+        f"    {result.contender}, round {result.round}: {result.failure}" for result in mine if result.failure
+    ]
     return "\n".join(lines)
 
 
 def _spread(spread: Spread) -> str:
-    return f"{number(spread.median)} ({number(spread.least)}–{number(spread.greatest)})"
+    return f"{number(spread.median)} ({number(spread.least)}-{number(spread.greatest)})"
 
 
 def number(value: float) -> str:
@@ -74,7 +76,8 @@ def number(value: float) -> str:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "    " + "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
+    lines = []
+    for name, *cells in rows:
+        right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("    " + "  ".join([name.ljust(widths[0]), *right]))
+    return lines

@@ -1,7 +1,7 @@
 """A private Redis server for one trial: free port, own folder, the same settings for every contender.
 
-Append-only file, written to disk every second, no snapshots, no eviction: what a careful owner of a task queue
-would set. The file is never rewritten in mid-measurement. It is stopped by its pid.
+Append-only file, written to disk every second, no snapshots, no eviction: what a careful owner of a task
+queue would set. The file is never rewritten in mid-measurement. It is stopped by its pid.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SETTINGS = (
     *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
     *("--auto-aof-rewrite-percentage", "0", "--maxmemory-policy", "noeviction"),
 )
-IN_WORDS = "appendonly yes, appendfsync everysec, save '', noeviction; one fresh server per trial, TCP on loopback"
+IN_WORDS = "appendonly yes, appendfsync everysec, save '', noeviction; a fresh server per trial, loopback TCP"
 
 
 class RedisServer:
@@ -37,7 +37,9 @@ class RedisServer:
     def __enter__(self) -> RedisServer:
         binary = shutil.which("redis-server") or shutil.which("valkey-server")
         if binary is None:
-            raise FileNotFoundError("redis-server is not on the PATH: install Debian's redis-server, or put one there")
+            raise FileNotFoundError(
+                "no redis-server on the PATH: install Debian's redis-server, or put one there"
+            )
         self.folder.mkdir(parents=True)
         self.port = free_port()
         arguments = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *SETTINGS)

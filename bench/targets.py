@@ -36,14 +36,16 @@ def time_of_raw(summary: Summary) -> float:
 
 
 TARGETS = [
-    Target("drain, results off, 2 processes: × celery", times("drain-off-2", "celery"), 25),
-    Target("drain, results off, 2 processes: × dramatiq", times("drain-off-2", "dramatiq"), 4),
-    Target("drain, results off, 2 processes: × raw (stretch)", times("drain-off-2", "raw"), 0.5),
-    Target("drain, results stored, 2 processes: × celery", times("drain-on-2", "celery"), 20),
-    Target("drain, results stored, 2 processes: × huey", times("drain-on-2", "huey"), 4),
-    Target("drain, results stored, 2 processes: × raw (stretch)", times("drain-on-2", "raw"), 0.5),
-    Target("delay() one by one: × celery", times("enqueue-one", "celery", figure="messages/s"), 4),
-    Target("delay() one by one: time ÷ redis-py LPUSH", time_of_raw, 1.6, at_least=False),
+    Target("drain, results off, 2 processes: x celery", times("drain-off-2", "celery"), 25),
+    Target("drain, results off, 2 processes: x dramatiq", times("drain-off-2", "dramatiq"), 4),
+    Target("drain, results off, 2 processes: x raw (stretch)", times("drain-off-2", "raw"), 0.5),
+    Target("drain, results stored, 2 processes: x celery", times("drain-on-2", "celery"), 20),
+    Target("drain, results stored, 2 processes: x huey", times("drain-on-2", "huey"), 4),
+    Target("drain, results stored, 2 processes: x raw (stretch)", times("drain-on-2", "raw"), 0.5),
+    Target("delay() one by one: x celery", times("enqueue-one", "celery", figure="messages/s"), 4),
+    Target("delay() one by one: time over redis-py LPUSH", time_of_raw, 1.6, at_least=False),
+    Target("delay(): Python calls", median("calls", "Python calls"), 40, at_least=False),
+    Target("delay(): files", median("calls", "files"), 10, at_least=False),
     Target("bulk, messages/s", median("enqueue-bulk", "messages/s"), 60_000),
     Target("round trip p50, ms", median("round-trip", "p50 ms"), 0.35, at_least=False),
     Target("round trip p99, ms", median("round-trip", "p99 ms"), 1.0, at_least=False),
@@ -53,15 +55,27 @@ TARGETS = [
     Target("10,000 due at once: early", median("due", "early"), 0, at_least=False),
     Target("memory, concurrency 2: PSS MB", median("memory", "PSS MB"), 60, at_least=False),
     Target("start to first task, s", median("start-up", "s"), 0.4, at_least=False),
-    Target("embedded drain, results off: × huey", times("sqlite-drain-off", "huey-sqlite", OURS_EMBEDDED), 4),
-    Target("embedded drain, results stored: × huey", times("sqlite-drain-on", "huey-sqlite", OURS_EMBEDDED), 4),
-    Target("embedded drain, results off: × huey without fsync", times("sqlite-drain-off", UNFORCED, OURS_EMBEDDED), 4),
-    Target("embedded drain, results stored: × huey without fsync", times("sqlite-drain-on", UNFORCED, OURS_EMBEDDED), 4),
+    Target("embedded drain, results off: x huey", times("sqlite-drain-off", "huey-sqlite", OURS_EMBEDDED), 4),
     Target(
-        "embedded delay(): × huey", times("sqlite-enqueue", "huey-sqlite", OURS_EMBEDDED, figure="messages/s"), 1.5
+        "embedded drain, results stored: x huey", times("sqlite-drain-on", "huey-sqlite", OURS_EMBEDDED), 4
     ),
     Target(
-        "embedded delay(): × huey without fsync",
+        "embedded drain, results off: x huey without fsync",
+        times("sqlite-drain-off", UNFORCED, OURS_EMBEDDED),
+        4,
+    ),
+    Target(
+        "embedded drain, results stored: x huey without fsync",
+        times("sqlite-drain-on", UNFORCED, OURS_EMBEDDED),
+        4,
+    ),
+    Target(
+        "embedded delay(): x huey",
+        times("sqlite-enqueue", "huey-sqlite", OURS_EMBEDDED, figure="messages/s"),
+        1.5,
+    ),
+    Target(
+        "embedded delay(): x huey without fsync",
         times("sqlite-enqueue", UNFORCED, OURS_EMBEDDED, figure="messages/s"),
         1.5,
     ),
@@ -85,7 +99,7 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         sign = "≥" if self.at_least else "≤"
-        word = {True: "met   ", False: "MISSED", None: "–     "}[self.met]
+        word = {True: "met   ", False: "MISSED", None: "      "}[self.met]
         value = "not measured" if self.value is None else number(self.value)
         return f"    {word}  {self.title:<52} {value:>12}   {sign} {number(self.bound)}"
 

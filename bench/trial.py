@@ -76,7 +76,7 @@ class Trial:
         else:
             broker = str(self.folder / "store.db")
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("CELERY", "CELERIAC"))},
+            **_plain_environment(),
             **dict(self.contender.variables),
             "BENCH_BROKER": broker,
             "PYTHONPATH": str(ROOT),
@@ -102,7 +102,8 @@ class Trial:
         Raises:
             TrialFailed: it ended with an error, or not within a minute.
         """
-        words = [str(self._python), "-m", "bench.client", self.contender.app, verb, *map(json.dumps, arguments)]
+        words = [str(self._python), "-m", "bench.client", self.contender.app, verb]
+        words += [json.dumps(argument) for argument in arguments]
         try:
             done = subprocess.run(
                 words,
@@ -138,7 +139,7 @@ class Trial:
         Raises:
             TrialFailed: they were not within `patience` seconds, or the worker has ended.
         """
-        return self.wait_until(lambda totals: totals.count >= count, f"{count} executions", patience)
+        return self.wait_until(lambda totals: totals.executions >= count, f"{count} executions", patience)
 
     def wait_until(
         self, met: Callable[[pages.Totals], bool], wish: str, patience: float = PATIENCE
@@ -149,7 +150,8 @@ class Trial:
             if self.worker and self.worker.poll() is not None:
                 raise TrialFailed(f"the worker ended with {self.worker.returncode}:\n{self.worker_log()}")
             if time.monotonic() > deadline:
-                raise TrialFailed(f"{totals.count} instead of {wish} after {patience:.0f} s:\n{self.worker_log()}")
+                seen = f"{totals.executions} instead of {wish} after {patience:.0f} s"
+                raise TrialFailed(f"{seen}:\n{self.worker_log()}")
             time.sleep(POLL)
         return totals
 
@@ -172,6 +174,11 @@ class Trial:
                 os.kill(pid, signal.SIGKILL)
         self.worker.wait()
         self.worker = None
+
+
+def _plain_environment() -> dict[str, str]:
+    """This process's environment without settings of any contender."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("CELERY", "CELERIAC"))}
 
 
 def tail(text: str, lines: int = 15) -> str:

@@ -6,20 +6,30 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
+from bench import pages, probe, site
 from celeriac import Celeriac, group
-
-from bench import pages, site
 
 STORE = site.BROKER if site.BROKER.startswith("redis:") else f"sqlite:///{site.BROKER}"
 
 app = Celeriac("bench", broker=STORE, backend=STORE if site.RESULTS else None)
 app.conf.update(task_ignore_result=not site.RESULTS)
+probe.arm()
 
 
-@app.task
-def noop():
-    pages.hit()
-    return 1
+if probe.ARMED:
+
+    @app.task
+    def noop():
+        pages.hit()
+        probe.count()
+        return 1
+
+else:
+
+    @app.task
+    def noop():
+        pages.hit()
+        return 1
 
 
 @app.task

@@ -1,4 +1,4 @@
-"""Ours on Redis and on the embedded SQLite store, with every promise on (late acknowledgement, leases, fencing)."""
+"""Ours on Redis and on the embedded SQLite store, with every promise kept: nothing is switched off."""
 
 from __future__ import annotations
 

@@ -10,7 +10,9 @@ APP = "bench.contenders.celery.app"
 
 
 def worker(python: Path, shape: Shape) -> list[str]:
-    pool, concurrency = ("prefork", shape.processes) if shape.lane == "processes" else ("threads", shape.slots)
+    pool, concurrency = ("prefork", shape.processes)
+    if shape.lane == "threads":
+        pool, concurrency = ("threads", shape.slots)
     return [
         *(str(python), "-m", "celery", "-A", f"{APP}:app", "worker", "-P", pool, "-c", str(concurrency)),
         *("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "warning"),
@@ -25,7 +27,7 @@ CONTENDERS = [
         app=APP,
         store="redis",
         measures=REDIS_MEASURES,
-        settings="prefork, prefetch multiplier 64, no gossip/mingle/heartbeat, rate limits off; early acknowledgement",
+        settings="prefork, prefetch 64, no gossip/mingle/heartbeat/rate limits; early acknowledgement",
         worker=worker,
     )
 ]

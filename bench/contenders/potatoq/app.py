@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from potatoq import Potatoq, group
 
@@ -51,7 +51,7 @@ def send_tasks(kind, count):
 
 
 def send_due(count, at):
-    eta = datetime.fromtimestamp(at, timezone.utc)
+    eta = datetime.fromtimestamp(at, UTC)
     for _ in range(count):
         due.apply_async((at,), eta=eta)
 

@@ -1,7 +1,7 @@
 """The raw loop: what Python and this Redis can do with nothing around it. A bound, not a product.
 
-One script takes up to 100 messages into a held list and drops those held before; each is decoded (msgspec) and
-called. No lease, no fence, no ledger, no limits, no hand-over between threads.
+One script takes up to 100 messages into a held list and drops those held before; each is decoded (msgspec)
+and called. No lease, no fence, no ledger, no limits, no hand-over between threads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CONTENDERS = [
                 *("round-trip", "memory", "start-up"),
             }
         ),
-        settings="redis-py LPUSH / pipeline of 100; script pop of 100 + ack, msgspec, bare socket with hiredis",
+        settings="redis-py LPUSH, pipeline of 100; one script pops 100 and acks, msgspec, bare socket + hiredis",
         worker=worker,
     )
 ]
