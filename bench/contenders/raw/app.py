@@ -36,9 +36,9 @@ MESSAGE = (
     """
 {"body": "BODY", "content-encoding": "utf-8", "content-type": "application/json", "headers": {"lang": "py",
 "task": "bench.contenders.raw.app.noop", "id": "ID", "shadow": null, "eta": null, "expires": null,
-"group": null, "group_index": null, "retries": 0, "timelimit": [null, null], "root_id": "ID", "parent_id": null,
-"argsrepr": "()", "kwargsrepr": "{}", "origin": "gen1@bench", "ignore_result": true, "replaced_task_nesting": 0,
-"stamped_headers": null, "stamps": {}}, "properties": {"correlation_id": "ID",
+"group": null, "group_index": null, "retries": 0, "timelimit": [null, null], "root_id": "ID",
+"parent_id": null, "argsrepr": "()", "kwargsrepr": "{}", "origin": "gen1@bench", "ignore_result": true,
+"replaced_task_nesting": 0, "stamped_headers": null, "stamps": {}}, "properties": {"correlation_id": "ID",
 "reply_to": "6c4b35b2-5d12-39d6-a3c3-5a0e8d0a7a3d", "delivery_mode": 2,
 "delivery_info": {"exchange": "", "routing_key": "bench"}, "priority": 0, "body_encoding": "base64",
 "delivery_tag": "e9c2a6ea-1f4d-4e3a-9f53-0f9e2c4a7b11"}}

@@ -30,7 +30,7 @@ CONTENDERS = [
                 *("round-trip", "memory", "start-up"),
             }
         ),
-        settings="redis-py LPUSH, pipeline of 100; one script pops 100 and acks, msgspec, bare socket + hiredis",
+        settings="redis-py LPUSH, pipeline of 100; one script pops 100 and acks; msgspec, bare socket",
         worker=worker,
     )
 ]

@@ -1,0 +1,48 @@
+"""The benchmarks run, tiny, so that they never rot. Figures from such a run mean nothing and are not judged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def bench(report: Path, *arguments: str) -> dict[str, Any]:
+    """Run `python -m bench`; its JSON report."""
+    words = [sys.executable, "-m", "bench", "--quick", "--rounds", "1", "--json", str(report), *arguments]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
+
+
+def figures(report: dict[str, Any]) -> dict[tuple[str, str], dict[str, float]]:
+    return {(trial["contender"], trial["measure"]): trial["figures"] for trial in report["trials"]}
+
+
+@pytest.mark.timeout(300)
+def test_every_measure_runs_with_ours_and_the_raw_loop(tmp_path: Path) -> None:
+    found = figures(bench(tmp_path / "report.json", "--here", "--contenders", "celeriac,celeriac-sqlite,raw"))
+    assert {measure for contender, measure in found if contender == "celeriac"} >= {
+        *("enqueue-one", "calls", "enqueue-bulk", "drain-off-2", "drain-on-2", "round-trip"),
+        *("memory", "start-up", "due", "io-asyncio", "io-threads", "sleep"),
+    }
+    assert {measure for contender, measure in found if contender == "celeriac-sqlite"} == {
+        *("sqlite-enqueue", "sqlite-drain-off", "sqlite-drain-on"),
+    }
+    assert all(values and min(values.values()) >= 0 for values in found.values())
+    assert found["celeriac", "due"]["early"] == 0
+
+
+@pytest.mark.timeout(600)  # the first time it makes four virtual environments
+def test_every_peer_runs(tmp_path: Path) -> None:
+    arguments = ("--contenders", "celery,dramatiq,huey,potatoq", "--only", "drain-on-2")
+    found = figures(bench(tmp_path / "report.json", *arguments))
+    assert {contender for contender, _ in found} == {"celery", "dramatiq", "huey", "potatoq"}
+    assert all(values["tasks/s"] > 0 for values in found.values())
