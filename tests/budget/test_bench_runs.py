@@ -1,4 +1,4 @@
-"""The benchmarks run, tiny, so that they never rot. Figures from such a run mean nothing and are not judged."""
+"""The benchmarks run, tiny, so that they never rot. Such figures mean nothing and are not judged."""
 
 from __future__ import annotations
 
