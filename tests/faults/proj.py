@@ -99,3 +99,8 @@ def flaky(self, key, until=2, countdown=0):
 @app.task(name="errback")
 def errback(request_or_id, *rest):
     note("errback", getattr(request_or_id, "id", request_or_id), os.getpid(), time.time())
+
+
+@app.task(name="echo")
+def echo(value):
+    return value

@@ -1,0 +1,121 @@
+"""A Celery client, run by Celery's own interpreter: reads one scenario from argv, prints one JSON line.
+
+Knows nothing of this repository except the task names.
+"""
+
+import json
+import os
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+
+from celery import Celery
+
+app = Celery("peer", broker=os.environ["FAULTS_BROKER"], backend=os.environ["FAULTS_BACKEND"])
+app.conf.update(task_default_queue="faults", result_extended=False)
+
+
+def plain():
+    return app.send_task("add", (2, 3)).get(timeout=20)
+
+
+def keywords():
+    return app.send_task("add", kwargs={"x": 4, "y": 5}).get(timeout=20)
+
+
+def countdown():
+    begun = time.time()
+    value = app.send_task("add", (1, 1), countdown=1.5).get(timeout=20)
+    return [value, time.time() - begun]
+
+
+def eta():
+    begun = time.time()
+    value = app.send_task("add", (1, 1), eta=datetime.now(timezone.utc) + timedelta(seconds=1.5)).get(timeout=20)
+    return [value, time.time() - begun]
+
+
+def expires():
+    result = app.send_task("record", ("expired",), expires=datetime.now(timezone.utc) - timedelta(seconds=5))
+    try:
+        result.get(timeout=20)
+    except Exception as exc:
+        return [type(exc).__name__, result.state]
+    return ["ran", result.state]
+
+
+def error():
+    result = app.send_task("fail", ("no way",))
+    try:
+        result.get(timeout=20)
+    except Exception as exc:
+        return [type(exc).__name__, str(exc), result.state, "fail" in (result.traceback or "")]
+    return "no error"
+
+
+def retry():
+    return app.send_task("flaky", ("peer",), {"until": 2, "countdown": 0}).get(timeout=20)
+
+
+def priority():
+    for number in range(3):
+        app.send_task("record", (f"low{number}",), priority=9, ignore_result=True)
+    for number in range(3):
+        app.send_task("record", (f"high{number}",), priority=0, ignore_result=True)
+    return True
+
+
+def link():
+    result = app.send_task("add", (2, 2), link=app.signature("add", (10,)))
+    value = result.get(timeout=20)
+    deadline = time.time() + 20
+    while not result.children and time.time() < deadline:
+        result = app.AsyncResult(result.id)
+        time.sleep(0.05)
+    return value
+
+
+def chain():
+    steps = app.signature("add", (1, 1)) | app.signature("add", (10,)) | app.signature("add", (100,))
+    return steps.apply_async().get(timeout=20)
+
+
+def serializers():
+    return [app.send_task("add", (1, 2), serializer=name).get(timeout=20) for name in ("yaml", "msgpack")]
+
+
+def compressed():
+    return [app.send_task("add", (1, 2), compression=name).get(timeout=20) for name in ("gzip", "bzip2")]
+
+
+def pickled():
+    app.send_task("add", (1, 2), serializer="pickle", task_id="pickled")
+    return app.send_task("add", (2, 2)).get(timeout=20)
+
+
+def dates():
+    moment = datetime(2030, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    return app.send_task("echo", (moment,)).get(timeout=20) == moment
+
+
+def protocol_1():
+    app.conf.task_protocol = 1
+    fresh = Celery("old", broker=os.environ["FAULTS_BROKER"], backend=os.environ["FAULTS_BACKEND"])
+    fresh.conf.update(task_default_queue="faults", task_protocol=1)
+    return fresh.send_task("add", (3, 4)).get(timeout=20)
+
+
+def many():
+    count = int(sys.argv[2])
+    for number in range(count):
+        app.send_task("record", (f"{sys.argv[3]}{number}",), ignore_result=True)
+    return count
+
+
+def state():
+    result = app.AsyncResult(sys.argv[2])
+    return [result.state, repr(result.result)]
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]]()))

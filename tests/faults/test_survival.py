@@ -1,0 +1,97 @@
+"""What a worker must survive: malformed messages and tasks that misbehave. Its pid never changes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from celeriac import Celeriac
+from celeriac.brokers.base import Outgoing
+from tests.faults.conftest import Store
+from tests.faults.harness import Journal, Node, until
+from tests.faults.malformed import bad_messages, envelopes
+
+Start = Callable[..., Node]
+
+
+def inject(store: Store, raw: bytes) -> None:
+    """Put bytes where a message should be, as a broken producer would."""
+    if store.name == "redis":
+        import redis
+
+        with redis.Redis.from_url(store.broker, protocol=2) as client:
+            client.lpush("faults", raw)
+        return
+    path = Path(store.broker.removeprefix("sqlite:///"))
+    with sqlite3.connect(path, timeout=10) as db:
+        db.execute("INSERT INTO messages (queue, raw) VALUES ('faults', ?)", (raw,))
+    db.close()
+
+
+def test_malformed_messages_are_dead_lettered_and_the_worker_goes_on(
+    store: Store, client: Celeriac, node: Start
+) -> None:
+    worker = node("-c", "1")
+    assert client.send_task("add", args=(0, 0)).get(timeout=20) == 0
+    pids = {process.pid for process in worker.family()}
+    refused = 0
+    for name, raw in envelopes().items():
+        inject(store, raw)
+        refused += 1
+        assert client.send_task("add", args=(2, 2)).get(timeout=5) == 4, name
+    for name, message in bad_messages().items():
+        client.broker.publish([Outgoing(message, "faults")], timeout=10)
+        refused += 1
+        assert client.send_task("add", args=(2, 2)).get(timeout=5) == 4, name
+    # An object or null where headers belong may still be a message of protocol 1; all others must be dead.
+    until(lambda: client.broker.stats(["faults"])[0].in_flight == 0, 10)
+    stats = client.broker.stats(["faults"])[0]
+    assert stats.dead == refused
+    assert all(letter.reason for letter in client.broker.dead("faults", 1000))
+    assert {process.pid for process in worker.family()} == pids
+    assert worker.stop() == 0
+
+
+def test_an_unknown_task_is_parked_then_dead_lettered(client: Celeriac, node: Start) -> None:
+    node("-c", "1", conf={"task_unknown_deadline": 2.0})
+    result = client.send_task("not.there")
+    good = client.send_task("add", args=(1, 1))
+    assert good.get(timeout=20) == 2
+    until(lambda: client.broker.stats(["faults"])[0].delayed == 1, 5, "parked")
+    until(lambda: client.broker.stats(["faults"])[0].dead == 1, 15, "dead-lettered")
+    assert "not.there" in client.broker.dead("faults")[0].reason
+    assert result.state == "FAILURE"
+    assert type(result.result).__name__ == "NotRegistered"
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio"])
+@pytest.mark.parametrize("how", ["kill", "exit", "abort", "segv"])
+def test_a_task_that_kills_its_process(
+    store: Store, client: Celeriac, node: Start, journal: Journal, pool: str, how: str
+) -> None:
+    if store.name == "sqlite" and pool != "prefork":
+        pytest.skip("one store is enough for the other pools")
+    worker = node("-c", "1", "-P", pool)
+    pid = worker.pid
+    result = client.send_task("die", args=("d", how))
+    until(lambda: client.broker.stats(["faults"])[0].dead == 1, 30, "dead-lettered after three deaths")
+    assert journal.count("start")["d"] == 3
+    assert result.state == "FAILURE"
+    assert type(result.result).__name__ == "WorkerLostError"
+    assert client.send_task("add", args=(2, 2)).get(timeout=5) == 4
+    assert worker.pid == pid
+    assert worker.stop() == 0
+
+
+def test_system_exit_fails_the_task_and_replaces_the_process(
+    client: Celeriac, node: Start, journal: Journal
+) -> None:
+    worker = node("-c", "1")
+    result = client.send_task("die", args=("s", "sysexit"))
+    until(lambda: result.state == "FAILURE", 20)
+    assert client.send_task("add", args=(2, 2)).get(timeout=5) == 4
+    assert journal.count("start")["s"] == 1
+    assert worker.stop() == 0
