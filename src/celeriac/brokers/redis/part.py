@@ -1,0 +1,290 @@
+"""The queues of one consumer that share a link: script calls, and the account of what is held.
+
+1. `register`, `exchange`, `give_back`: one script call each, repeated over reconnections.
+2. `arm`: look, and have the server tell us of the next change (client tracking, RESP3).
+3. `recover`: when the server holds more for us than we know of (a reply was lost), fetch it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from celeriac.brokers.base import (
+    ACK,
+    QUARANTINE,
+    ConsumerSpec,
+    Delivery,
+    Received,
+    Settlement,
+)
+from celeriac.brokers.redis.keys import SUSPECTS, Layout, split_crashes
+from celeriac.brokers.redis.routes import Routes
+from celeriac.brokers.redis.scripts import ARM, EXCHANGE, GIVE_BACK, REGISTER
+from celeriac.brokers.redis.settling import Publish, write_settlements
+from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.transport.redis.link import Disconnected, Link, NotNow, Refused, ReplyError, pack, refusal
+from celeriac.transport.redis.pool import Channel, Pool
+from celeriac.wire import virtual
+
+__all__ = ["Part"]
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+_monotonic = time.monotonic
+_QUARANTINE_MS: Final = int(QUARANTINE * 1000)
+_CACHING: Final = pack(("CLIENT", "CACHING", "YES"))
+_TRACKING: Final = pack(("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP"))
+#: Seconds given to the farewell of a consumer whose server may be gone.
+_FAREWELL: Final = 2.0
+_decode = virtual.decode
+_new = tuple.__new__
+
+
+class _Order(NamedTuple):
+    """One order of service: the queues, their place in it, and their keys as the scripts want them."""
+
+    queues: tuple[str, ...]
+    place: dict[str, int]
+    keys: tuple[bytes, ...]
+
+
+class Part:
+    """Owned by one thread.
+
+    Attributes:
+        is_armed: the last `arm` has made the server push the next change.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        layout: Layout,
+        routes: Routes,
+        spec: ConsumerSpec,
+        queues: Sequence[str],
+        publish: Publish,
+    ) -> None:
+        self.queues = tuple(queues)
+        self.is_armed = False
+        self._pool = pool
+        self._layout = layout
+        self._routes = routes
+        self._publish = publish
+        self._spec = spec
+        self._channel = Channel()
+        self._tracked: Link | None = None
+        self._refused_tracking = False
+        self._key = layout.queue(self.queues[0]).leases
+        self._orders = [self._order(i) for i in range(len(self.queues))]
+        self._turn = 0
+        self._held: dict[str, set[int]] = {queue: set() for queue in self.queues}
+        self._doubt: set[tuple[str, int]] = set()
+        steps = len(layout.steps)
+        self._consumer = spec.id.encode()
+        self._arm_data = self._pack_arm(steps)
+        results = spec.results
+        db = str(pool.server.db)
+        result_db = results.location[-1] if results else db
+        self._databases = (b"-1" if result_db == db else result_db.encode(), db.encode(), _QUARANTINE_MS)
+
+    def _order(self, first: int) -> _Order:
+        queues = self.queues[first:] + self.queues[:first]
+        keys = tuple(key for queue in queues for key in self._layout.queue(queue).block(self._spec.id))
+        return _Order(queues, {queue: place for place, queue in enumerate(queues)}, keys)
+
+    def _pack_arm(self, steps: int) -> bytes:
+        keys: list[bytes] = []
+        for queue in self.queues:
+            names = self._layout.queue(queue)
+            keys += (names.delayed, names.suspects, names.quarantine, *names.lists)
+        return ARM.packed(keys, (len(self.queues), steps))
+
+    def register(self) -> None:
+        """Take the lease, or join the one that is there."""
+        keys = [self._layout.queue(queue).leases for queue in self.queues]
+        args = (self._spec.id, int(self._spec.ttl * 1000))
+        if self._run(lambda link, deadline: REGISTER.run(link, keys, args, deadline)):
+            for queue, tags in zip(self.queues, self._run(self._ask_tags), strict=True):
+                self._held[queue] = tags
+
+    def exchange(self, settlements: Sequence[Settlement], limit: int) -> Received:
+        order = self._orders[self._turn]
+        plain, rich, stale = self._sort(settlements, order)
+        keys: tuple[bytes, ...] = order.keys
+        args: list[Any] = [
+            self._consumer, limit, len(order.queues), len(self._layout.steps), len(rich), *self._databases,
+        ]  # fmt: skip
+        for tags in plain:
+            args.append(len(tags))
+            args += tags
+        if rich:
+            keys = write_settlements(
+                rich, order.place, keys, args, self._layout, self._routes, self._spec.results,
+                self._publish if self._pool.is_cluster else None,
+            )
+        data = EXCHANGE.packed(keys, args)
+        try:
+            reply = self._run(lambda link, deadline: EXCHANGE.request(link, data, deadline))
+        except OperationalError:
+            self.doubt(settlements)
+            raise
+        if reply[0]:
+            return Received((), tuple(end.tag for end in settlements), True, time.time(), None)
+        return self._receive(reply, order, settlements, stale)
+
+    def _sort(
+        self, settlements: Sequence[Settlement], order: _Order
+    ) -> tuple[list[list[int]], list[Settlement], list[int]]:
+        """Acknowledgements by place, everything else, and the tags that are not ours to settle."""
+        plain: list[list[int]] = [[] for _ in order.queues]
+        rich: list[Settlement] = []
+        stale: list[int] = []
+        place, held = order.place, self._held
+        for end in settlements:
+            queue, tag, verdict, _, followups, results = end
+            if tag not in held.get(queue, ()):
+                if (queue, tag) not in self._doubt:
+                    stale.append(tag)
+            elif verdict == ACK and not followups and not results and tag & SUSPECTS != SUSPECTS:
+                plain[place[queue]].append(tag)
+            else:
+                if results and self._spec.results is None:
+                    raise ImproperlyConfigured(
+                        "A settlement carries results, but the consumer was made without `results`. Ask "
+                        "Broker.carries(target) first, and store the results through the backend when it "
+                        "says no."
+                    )
+                rich.append(end)
+        return plain, rich, stale
+
+    def _receive(
+        self, reply: list[Any], order: _Order, settlements: Sequence[Settlement], stale: list[int]
+    ) -> Received:
+        _, now, change, refused, counts, *groups = reply
+        held = self._held
+        for end in settlements:
+            if end.queue in held:
+                held[end.queue].discard(end.tag)
+        for place, tag in zip(refused[::2], refused[1::2], strict=True):
+            if (order.queues[place], tag) not in self._doubt:
+                stale.append(tag)
+        if self._doubt:
+            self._doubt.difference_update((end.queue, end.tag) for end in settlements)
+        deliveries: list[Delivery] = []
+        for at in range(0, len(groups), 3):
+            queue, tag, envelopes = order.queues[groups[at]], groups[at + 1], groups[at + 2]
+            if tag & SUSPECTS == SUSPECTS:
+                deliveries.append(_suspect(queue, tag, envelopes[0]))
+                held[queue].add(tag)
+                continue
+            tags = range(tag, tag + 16 * len(envelopes), 16)
+            held[queue].update(tags)
+            deliveries += [
+                _new(Delivery, (queue, tag, _decode(envelope), 0))
+                for tag, envelope in zip(tags, envelopes, strict=True)
+            ]
+        if deliveries and len(self.queues) > 1:
+            self._turn = (self._turn + 1) % len(self.queues)
+        if counts != [len(held[queue]) for queue in order.queues]:
+            deliveries += self._recover()
+        next_due = None if change < 0 else max(0, change - now) / 1000
+        return Received(deliveries, stale, False, now / 1000, next_due)
+
+    def doubt(self, settlements: Iterable[Settlement]) -> None:
+        """These may or may not have been done; when they come again and are gone, that is not stale."""
+        self._doubt.update((end.queue, end.tag) for end in settlements)
+
+    def _recover(self) -> list[Delivery]:
+        """Deliveries that are held for us and that we never saw, oldest first."""
+        found: list[Delivery] = []
+        for queue, tags in zip(self.queues, self._run(self._ask_tags), strict=True):
+            unknown = sorted(tags - self._held[queue])
+            self._held[queue] = tags
+            if unknown:
+                key = self._layout.queue(queue).held_by(self._spec.id)
+                envelopes = self._run(
+                    lambda link, deadline, key=key, unknown=unknown: link.call(  # type: ignore[misc]
+                        b"HMGET", key, *unknown, deadline=deadline
+                    )
+                )
+                pairs = zip(unknown, envelopes, strict=True)
+                found += [_suspect(queue, tag, envelope) for tag, envelope in pairs if envelope is not None]
+        return found
+
+    def _ask_tags(self, link: Link, deadline: float) -> list[set[int]]:
+        keys = [self._layout.queue(queue).held_by(self._spec.id) for queue in self.queues]
+        replies = link.pipeline([pack((b"HKEYS", key)) for key in keys], deadline)
+        for reply in replies:
+            if type(reply) is ReplyError:
+                raise refusal(reply, link.where)
+        return [{int(tag) for tag in tags} for tags in replies]
+
+    def arm(self) -> tuple[bool, float | None]:
+        """(something can be taken, seconds until the next change); True as well when the link is broken, so
+        that the caller's next exchange mends it or reports it."""
+        link = self._channel.link
+        self.is_armed = False
+        if link is None or link.closed:
+            return True, None
+        deadline = _monotonic() + self._pool.server.timeout
+        try:
+            may_push = self._track(link, deadline)
+            replies = link.pipeline([_CACHING, self._arm_data] if may_push else [self._arm_data], deadline)
+            if type(replies[-1]) is ReplyError:
+                raise refusal(replies[-1], link.where)
+        except Refused as exc:
+            if exc.code == "NOSCRIPT":
+                ARM.load(link, deadline)
+            return True, None
+        except (Disconnected, NotNow):
+            self._channel.drop()
+            return True, None
+        link.pushes.clear()
+        ready, change = replies[-1]
+        self.is_armed = may_push
+        return bool(ready) or link.buffered(), None if change < 0 else change / 1000
+
+    def _track(self, link: Link, deadline: float) -> bool:
+        """Switch client tracking on, once for each link; False where the server does not do it."""
+        if link is not self._tracked:
+            self._tracked = link
+            self._refused_tracking = link.protocol < 3 or any(
+                type(reply) is ReplyError for reply in link.pipeline([_TRACKING], deadline)
+            )
+        return not self._refused_tracking
+
+    def fileno(self) -> int:
+        link = self._channel.link
+        assert link is not None  # armed parts have a link
+        return link.fileno()
+
+    def give_back(self) -> None:
+        """End the lease; everything held returns to its queue. A server that is gone learns it by the lapse."""
+        order = self._orders[0]
+        args: list[Any] = [self._consumer, len(order.queues), len(self._layout.steps), "release"]
+        args += [0, 0] * len(order.queues)
+        try:
+            self._run(lambda link, deadline: GIVE_BACK.run(link, order.keys, args, deadline), _FAREWELL)
+        except OperationalError as exc:
+            logger.warning("What consumer %s held goes back when its lease lapses: %s", self._spec.id, exc)
+
+    def disconnect(self) -> None:
+        self._channel.drop()
+
+    def _run(self, work: Callable[[Link, float], T], timeout: float | None = None) -> T:
+        deadline = _monotonic() + (self._pool.server.timeout if timeout is None else timeout)
+        result = self._pool.persist(self._channel, self._key, work, deadline)
+        link = self._channel.link
+        if link is not None and link.pushes:
+            link.pushes.clear()  # whatever they told is in the reply already
+        return result
+
+
+def _suspect(queue: str, tag: int, stored: bytes) -> Delivery:
+    """A delivery whose envelope may have a crash count at its head."""
+    crashes, envelope = split_crashes(stored)
+    return Delivery(queue, tag, _decode(envelope), crashes)
+

@@ -1,0 +1,247 @@
+-- exchange: settle what a consumer has finished, then hand it what comes next. One atomic step.
+--
+-- KEYS, for each queue in the order of service, 8 + lists of them:
+--   1 leases      zset    consumer -> ms at which its lease lapses; a consumer that is not in it is refused
+--   2 held        hash    tag -> envelope, of this consumer
+--   3 seq         string  counts in steps of 16
+--   4 delayed     zset    <list index><16 digits><envelope> -> due ms
+--   5 suspects    list    envelopes that have crashed a process; handed out alone
+--   6 quarantine  string  "<consumer>:<tag>" of the suspect that is out
+--   7 dead        zset    id -> ms
+--   8 letters     hash    id -> "<crashes>:<length of reason>:<reason><envelope>"
+--   9...          lists   one for each priority step, most urgent first
+-- then, where ARGV points to them: the keys of follow-ups (list, delayed, seq; dead, letters, seq; or a channel)
+-- and of results (string, also the channel on which the document is published).
+--
+-- ARGV: consumer, limit, queues, lists, rich settlements, database of results (-1: this one), this database,
+--   quarantine ms;
+--   for each queue: n, then n tags that are acknowledged and nothing else;
+--   for each rich settlement: queue, tag, verdict, reason, follow-ups, results;
+--     for each follow-up: key index, kind (0 now, 1 in ms, 2 at ms, 3 to the dead letters, 4 to a channel),
+--       ms or reason, list index, envelope;
+--     for each result: key index, ttl ms (0: none), document.
+--
+-- Returns {1} when a lease is gone (nothing was done), else
+--   {0, now ms, ms of the next change or -1, stale {queue, tag, ...}, counts held {...},
+--    queue, first tag, {envelopes}, ...}; tags go up by 16. A suspect comes alone.
+
+local call = redis.call
+local consumer, limit = ARGV[1], tonumber(ARGV[2])
+local queues, lists, rich = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local width = 8 + lists
+
+for base = 0, (queues - 1) * width, width do
+  if not call('ZSCORE', KEYS[base + 1], consumer) then
+    return {1}
+  end
+end
+
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local p = 9
+
+for base = 0, (queues - 1) * width, width do
+  local count = tonumber(ARGV[p])
+  local last = p + count
+  for first = p + 1, last, 4000 do
+    call('HDEL', KEYS[base + 2], unpack(ARGV, first, math.min(first + 3999, last)))
+  end
+  p = last + 1
+end
+
+local stale, results = {}, {}
+
+local function bury(dead, letters, id, crashes, reason, envelope)
+  call('ZADD', dead, now, id)
+  call('HSET', letters, id, crashes .. ':' .. #reason .. ':' .. reason .. envelope)
+end
+
+local function plain(stored)
+  local crashes, rest = string.match(stored, '^{"celeriac%-crashes":(%d+),(.*)$')
+  if not crashes then
+    return 0, stored
+  elseif string.byte(rest) == 0 then
+    return tonumber(crashes), string.sub(rest, 2)
+  end
+  return tonumber(crashes), '{' .. rest
+end
+
+local function follow_up(at)
+  local key, kind, value = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
+  local index, envelope = ARGV[at + 3], ARGV[at + 4]
+  if kind == '3' then
+    local id = string.format('%.0f', call('INCRBY', KEYS[key + 2], 16))
+    bury(KEYS[key], KEYS[key + 1], id, 0, value, envelope)
+    return
+  elseif kind == '4' then
+    call('PUBLISH', KEYS[key], envelope)
+    return
+  end
+  local due = 0
+  if kind == '1' then
+    due = now + tonumber(value)
+  elseif kind == '2' then
+    due = tonumber(value)
+  end
+  if due <= now then
+    call('LPUSH', KEYS[key], envelope)
+  else
+    local unique = string.format('%016.0f', call('INCRBY', KEYS[key + 2], 16))
+    call('ZADD', KEYS[key + 1], due, string.char(48 + index) .. unique .. envelope)
+  end
+end
+
+for _ = 1, rich do
+  local queue, tag, verdict, reason = ARGV[p], ARGV[p + 1], ARGV[p + 2], ARGV[p + 3]
+  local follow_ups, documents = tonumber(ARGV[p + 4]), tonumber(ARGV[p + 5])
+  local base = queue * width
+  p = p + 6
+  local stored = verdict ~= 'ack' and call('HGET', KEYS[base + 2], tag)
+  local held = call('HDEL', KEYS[base + 2], tag) == 1
+  if held then
+    local origin = tonumber(tag) % 16
+    if origin == 15 and call('GET', KEYS[base + 6]) == consumer .. ':' .. tag then
+      call('DEL', KEYS[base + 6])
+    end
+    if verdict == 'requeue' then
+      call('RPUSH', origin == 15 and KEYS[base + 5] or KEYS[base + 9 + math.min(origin, lists - 1)], stored)
+    elseif verdict == 'dead' then
+      local crashes, envelope = plain(stored)
+      bury(KEYS[base + 7], KEYS[base + 8], tag, crashes, reason, envelope)
+    end
+  else
+    stale[#stale + 1] = tonumber(queue)
+    stale[#stale + 1] = tonumber(tag)
+  end
+  for _ = 1, follow_ups do
+    if held then
+      follow_up(p)
+    end
+    p = p + 5
+  end
+  for _ = 1, documents do
+    if held then
+      results[#results + 1] = p
+    end
+    p = p + 3
+  end
+end
+
+if #results > 0 then
+  local elsewhere = ARGV[6] ~= '-1'
+  if elsewhere then
+    call('SELECT', ARGV[6])
+  end
+  for _, at in ipairs(results) do
+    local key, ttl, document = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2]
+    if ttl == '0' then
+      call('SET', key, document)
+    else
+      call('SET', key, document, 'PX', ttl)
+    end
+    call('PUBLISH', key, document)
+  end
+  if elsewhere then
+    call('SELECT', ARGV[7])
+  end
+end
+
+-- What is due moves to its list; suspects are looked at in all queues first, for they go alone.
+local next_change = -1
+local reply = {0, now, -1, stale, {}}
+
+local function soonest(ms)
+  if next_change < 0 or ms < next_change then
+    next_change = ms
+  end
+end
+
+local function promote(base)
+  local head = call('ZRANGE', KEYS[base + 4], 0, 0, 'WITHSCORES')
+  if not head[2] then
+    return
+  end
+  if tonumber(head[2]) <= now then
+    local ready = call('ZRANGEBYSCORE', KEYS[base + 4], '-inf', now, 'LIMIT', 0, 1000)
+    for _, member in ipairs(ready) do
+      local index = math.min(string.byte(member) - 48, lists - 1)
+      call('LPUSH', KEYS[base + 9 + index], string.sub(member, 18))
+    end
+    call('ZREMRANGEBYRANK', KEYS[base + 4], 0, #ready - 1)
+    head = call('ZRANGE', KEYS[base + 4], 0, 0, 'WITHSCORES')
+  end
+  if head[2] then
+    soonest(math.max(now, tonumber(head[2])))
+  end
+end
+
+local function take_suspect(queue, base)
+  if call('LLEN', KEYS[base + 5]) == 0 then
+    return false
+  end
+  local left = call('PTTL', KEYS[base + 6])
+  if left > 0 then
+    soonest(now + left)
+    return false
+  end
+  local envelope = call('RPOP', KEYS[base + 5])
+  local tag = string.format('%.0f', call('INCRBY', KEYS[base + 3], 16) + 15)
+  call('HSET', KEYS[base + 2], tag, envelope)
+  call('SET', KEYS[base + 6], consumer .. ':' .. tag, 'PX', ARGV[8])
+  reply[6], reply[7], reply[8] = queue, tonumber(tag), {envelope}
+  return true
+end
+
+local function take(queue, base, room)
+  local lengths, depth = {}, 0
+  for index = 0, lists - 1 do
+    lengths[index] = call('LLEN', KEYS[base + 9 + index])
+    depth = depth + lengths[index]
+  end
+  if depth == 0 then
+    return 0
+  end
+  -- No more than a fair share: the other consumers of the queue may be idle.
+  local want = math.min(room, math.max(1, math.ceil(depth / call('ZCARD', KEYS[base + 1]))))
+  local taken = 0
+  for index = 0, lists - 1 do
+    if lengths[index] > 0 and taken < want then
+      local envelopes = call('RPOP', KEYS[base + 9 + index], want - taken)
+      local count = #envelopes
+      local tag = call('INCRBY', KEYS[base + 3], 16 * count) - 16 * (count - 1) + index
+      local fields, size = {}, 0
+      reply[#reply + 1] = queue
+      reply[#reply + 1] = tag
+      reply[#reply + 1] = envelopes
+      for i = 1, count do
+        fields[size + 1] = tag
+        fields[size + 2] = envelopes[i]
+        size = size + 2
+        tag = tag + 16
+        if size == 4000 then
+          call('HSET', KEYS[base + 2], unpack(fields, 1, size))
+          size = 0
+        end
+      end
+      if size > 0 then
+        call('HSET', KEYS[base + 2], unpack(fields, 1, size))
+      end
+      taken = taken + count
+    end
+  end
+  return taken
+end
+
+local alone = false
+for queue = 0, queues - 1 do
+  promote(queue * width)
+  alone = alone or (limit > 0 and take_suspect(queue, queue * width))
+end
+for queue = 0, queues - 1 do
+  if limit > 0 and not alone then
+    limit = limit - take(queue, queue * width, limit)
+  end
+  reply[5][queue + 1] = call('HLEN', KEYS[queue * width + 2])
+end
+reply[3] = next_change
+return reply

