@@ -1,0 +1,260 @@
+"""`group`: calls that run at the same time.
+
+1. `group`: made of signatures; groups in groups are one. Sent in ONE batch.
+2. `signatures_of`: whatever a group or a header may be made of, as signatures.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from celeriac import _state
+from celeriac.canvas.base import Signature, maybe_signature
+from celeriac.canvas.shape import Sending
+from celeriac.exceptions import ImproperlyConfigured
+from celeriac.utils import uuid
+
+if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac
+
+__all__ = ["NO_CHORDS", "group", "signatures_of"]
+
+
+def signatures_of(tasks: Any, app: Celeriac | None) -> list[Signature[Any]]:
+    """The signatures that `tasks` (a group, a signature, an iterable, or several of these) stands for."""
+    if isinstance(tasks, dict):
+        tasks = maybe_signature(tasks, app)
+        return list(tasks.tasks) if isinstance(tasks, group) else [tasks]
+    return [maybe_signature(task, app) for task in tasks]
+
+
+class group(Signature[list[Any]]):
+    """Calls that run at the same time.
+
+    Args:
+        tasks: signatures, or one iterable of them.
+        options: options of every member's `apply_async`.
+
+    Example:
+        >>> group(Signature("proj.add", (n, n)) for n in range(2))
+        group([proj.add(0, 0), proj.add(1, 1)])
+    """
+
+    subtask_kind: ClassVar[str | None] = "group"
+
+    def __init__(self, *tasks: Any, app: Celeriac | None = None, **options: Any) -> None:
+        given = tasks[0] if len(tasks) == 1 else tasks
+        members = signatures_of(given, app)
+        super().__init__(
+            "celery.group", (), {"tasks": members}, subtask_type="group", app=app, options=options
+        )
+
+    @classmethod
+    def _rebuild(cls, d: Mapping[str, Any], app: Celeriac | None) -> Signature[Any]:
+        tasks = d["kwargs"].get("tasks") or []
+        if not isinstance(tasks, list | tuple) or not all(isinstance(task, dict) for task in tasks):
+            raise ValueError("this is not a group, its tasks are not a list of signatures")
+        made = cls(list(tasks), app=app, **d["options"])
+        made["immutable"] = d["immutable"]
+        # Arguments for all members, where somebody cloned the group with some.
+        made["args"] = d["args"]
+        return made
+
+    @property
+    def tasks(self) -> list[Signature[Any]]:
+        """The members."""
+        return self["kwargs"]["tasks"]  # type: ignore[no-any-return]
+
+    @tasks.setter
+    def tasks(self, tasks: Iterable[Signature[Any]]) -> None:
+        self["kwargs"]["tasks"] = list(tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _copied(self, args: Any, kwargs: Any, options: Any) -> Signature[list[Any]]:
+        made = group([task.clone() for task in self.tasks], app=self._app, **options)
+        made["args"] = tuple(args)
+        made["kwargs"].update({key: value for key, value in kwargs.items() if key != "tasks"})
+        made["immutable"] = self["immutable"]
+        return made
+
+    # -- calling ---------------------------------------------------------------------------------------------
+
+    def __call__(self, *partial_args: Any, **options: Any) -> Any:
+        return self.apply_async(partial_args, **options)
+
+    def apply_async(  # type: ignore[override]
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        add_to_parent: bool = True,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Send all members in one batch; returns a `GroupResult`.
+
+        Raises:
+            TypeError: `link` or `link_error` is given; link the members, or make a chord.
+        """
+        if link is not None:
+            raise TypeError("A group cannot be linked; use a chord: group | callback.")
+        if link_error is not None:
+            raise TypeError(
+                "A group cannot have an error link; set it on its members: group.link_error(errback)."
+            )
+        app = self.app
+        if app.conf.task_always_eager:
+            return self.apply(args, kwargs, **options)
+        if not self.tasks:
+            return self.freeze()
+        group_id = options.pop("task_id", None) or self.id or uuid()
+        sendings, results = self._spread(args, kwargs, {**options, "group_id": group_id})
+        app.producer.send(sendings, producer=producer)
+        result = app.GroupResult(group_id, results)
+        running = _state.running.get()
+        if add_to_parent and running is not None:
+            running[1].add_child(result)
+        return result
+
+    def sendings(
+        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> list[Sending]:
+        """The messages of all members."""
+        if options.pop("chain", None):
+            raise ImproperlyConfigured(NO_CHORDS)
+        group_id = options.pop("task_id", None) or self.id or uuid()
+        return self._spread(args, kwargs, {**options, "group_id": group_id})[0]
+
+    def _spread(
+        self, args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None, options: dict[str, Any]
+    ) -> tuple[list[Sending], list[Any]]:
+        """What each member sends, and its result. Hot: a group may have 100,000 members."""
+        app = self.app
+        own = {key: value for key, value in self["options"].items() if key not in _GROUP_ONLY}
+        options = {"reply_to": app.thread_oid, **own, **options}
+        if self["args"]:
+            args = (*(args or ()), *self["args"])
+        args = tuple(args) if args else ()
+        make_result = app.AsyncResult
+        sendings: list[Sending] = []
+        results: list[Any] = []
+        for index, task in enumerate(self._members()):
+            if task["subtask_type"] is None:
+                merged_args, merged_kwargs, merged = task._merge(args, kwargs, options)
+                merged = {**merged, "group_index": index}
+                task_id = merged.get("task_id") or merged.setdefault("task_id", uuid())
+                sendings.append(Sending(task["task"], merged_args, merged_kwargs, merged))
+                results.append(make_result(task_id))
+            else:
+                member = task.clone()
+                results.append(member.freeze(group_id=options["group_id"], group_index=index))
+                sendings += member.sendings(args, kwargs, **options, group_index=index)
+        return sendings, results
+
+    def apply(
+        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """Run all members here and now, one after the other."""
+        app = self.app
+        if not self.tasks:
+            return self.freeze()
+        group_id = options.pop("task_id", None) or self.id or uuid()
+        args = (*(args or ()), *self["args"])
+        return app.GroupResult(group_id, [task.apply(args, kwargs, **options) for task in self._members()])
+
+    # -- ids, links, options ---------------------------------------------------------------------------------
+
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
+        """Give it and its members their ids; returns a `GroupResult`."""
+        options = self["options"]
+        own_id = options.setdefault("task_id", _id or uuid())
+        if group_id:
+            options["group_id"] = group_id
+        if chord:
+            options["chord"] = chord
+        if group_index is not None:
+            options["group_index"] = group_index
+        root_id = options.setdefault("root_id", root_id)
+        parent_id = options.setdefault("parent_id", parent_id)
+        self.tasks = list(self._members())
+        results = [
+            task.freeze(
+                group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id, group_index=index
+            )
+            for index, task in enumerate(self.tasks)
+        ]
+        return self.app.GroupResult(own_id, results)
+
+    _freeze = freeze
+
+    def link(self, callback: Any) -> Any:
+        """Link the first member. A chord (``group | callback``) is what waits for all of them."""
+        return self.tasks[0].link(maybe_signature(callback, clone=True).set(immutable=True))
+
+    def link_error(self, errback: Any) -> Any:
+        """Link every member."""
+        errback = maybe_signature(errback, clone=True).set(immutable=True)
+        return tuple(task.link_error(errback.clone()) for task in self.tasks)
+
+    def set_immutable(self, immutable: bool) -> None:
+        for task in self.tasks:
+            task.set_immutable(immutable)
+
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> None:
+        for task in self.tasks:
+            task.stamp(visitor, append_stamps, **headers)
+
+    def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
+        """Give the members growing countdowns: `start`, `start` + `step`, … seconds, around at `stop`."""
+        ticks = itertools.count(start, step)
+        if stop is not None:
+            span = list(itertools.takewhile(lambda tick: tick < stop, ticks)) or [start]
+            ticks = itertools.cycle(span)  # type: ignore[assignment]
+        for task, countdown in zip(self.tasks, ticks, strict=False):
+            task.set(countdown=countdown)
+        return self
+
+    @property
+    def app(self) -> Any:
+        """Its app: its own, its first member's, or the current one."""
+        if self._app is not None:
+            return self._app
+        return self.tasks[0].app if self.tasks else _state.get_current_app()
+
+    def _members(self) -> Iterator[Signature[Any]]:
+        """The members; groups among them give theirs, with their own arguments and options."""
+        for task in self.tasks:
+            inner = task._members()
+            if isinstance(inner, tuple):
+                yield task
+                continue
+            own = {key: value for key, value in task.options.items() if key not in _GROUP_ONLY}
+            for member in inner:
+                yield member.clone(task["args"], **own) if own or task["args"] else member
+
+    def __repr__(self) -> str:
+        return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
+
+
+_GROUP_ONLY = frozenset({"task_id", "group_id", "group_index", "root_id", "parent_id"})
+
+NO_CHORDS = (
+    "This canvas has a call after a group, which makes it a chord, and chords cannot be sent yet. Send the "
+    "group alone and continue when its results are there: results = group(...).apply_async(); results.get()."
+)

@@ -1,0 +1,68 @@
+"""The shapes of canvases: their dicts, and the messages they become.
+
+1. `Sending`: one message to be.
+2. `checked`: a signature's dict, which may come from a message, made complete or refused.
+3. `as_list`, `joined`: options that are one item or several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+__all__ = ["Sending", "as_list", "checked", "joined"]
+
+
+class Sending(NamedTuple):
+    """One message to be: `options` are those of `apply_async`, `task_id` is always among them."""
+
+    task: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    options: dict[str, Any]
+
+
+def as_list(value: Any) -> list[Any]:
+    """`value` as a list: a list or tuple becomes one, None an empty one, anything else its only item."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def joined(old: Any, new: Any) -> list[Any]:
+    """The items of `old`, then those of `new` that are not among them."""
+    kept = as_list(old)
+    return kept + [item for item in as_list(new) if item not in kept]
+
+
+def checked(d: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a signature's dict with what is missing filled in.
+
+    Raises:
+        ValueError: a part has the wrong type.
+    """
+    task, args = d.get("task"), d.get("args") or ()
+    kwargs, options = d.get("kwargs") or {}, d.get("options") or {}
+    wrong = [
+        name
+        for name, fits in (
+            ("task", isinstance(task, str)),
+            ("args", isinstance(args, list | tuple)),
+            ("kwargs", isinstance(kwargs, dict)),
+            ("options", isinstance(options, dict)),
+        )
+        if not fits
+    ]
+    if wrong:
+        raise ValueError(
+            f"this is not a signature, its {', '.join(wrong)} cannot be used: {str(dict(d))[:200]}"
+        )
+    return {
+        **d,
+        "task": task,
+        "args": tuple(args),
+        "kwargs": kwargs,
+        "options": options,
+        "subtask_type": d.get("subtask_type"),
+        "immutable": bool(d.get("immutable")),
+    }
