@@ -150,7 +150,7 @@ def read_request(message: Message, accept: frozenset[str] = _JSON_ONLY) -> Reque
     reply_to = body.get("reply_to") or {}
     if not isinstance(reply_to, dict):
         raise refuse("the command's reply_to", "an object", reply_to)
-    expires = message.headers.get("expires")
+    expires: Any = message.headers.get("expires")
     return Request(
         body["method"],
         arguments,
