@@ -282,7 +282,7 @@ def _body(
 ) -> Any:
     if compression and content_type in accept:  # nothing is unpacked for what will be refused
         body = _compression.decompress(body, compression)
-    if content_type == serialization.JSON and content_type in accept:
+    if content_type == serialization.JSON and content_type in accept and content_encoding == "utf-8":
         return json.loads(body)
     return serialization.loads(body, content_type, content_encoding, accept)
 

@@ -13,6 +13,7 @@ Not here: JSON itself (`json.py`), compression (`compression.py`).
 
 from __future__ import annotations
 
+import codecs
 import functools
 import pickle
 from collections.abc import Callable, Iterable
@@ -38,6 +39,9 @@ JSON: Final = "application/json"
 
 #: The most elements that a YAML document may stand for once its aliases are written out.
 YAML_LIMIT: Final = 1_000_000
+
+
+_NO_TEXT: Final = frozenset({"binary", "ascii-8bit", "base64"})
 
 
 class Serializer(NamedTuple):
@@ -154,7 +158,7 @@ def loads(raw: bytes, content_type: str, content_encoding: str, accept: frozense
     Args:
         raw: the bytes, decompressed.
         content_type: MIME type, as the message states it.
-        content_encoding: as the message states it; the registered codecs know theirs and ignore it.
+        content_encoding: as the message states it; it must exist, but the codecs know theirs and ignore it.
         accept: the content types that may be read.
 
     Raises:
@@ -168,6 +172,8 @@ def loads(raw: bytes, content_type: str, content_encoding: str, accept: frozense
             f"refusing to read content of type {content_type!r:.80}: accept_content allows "
             f"{', '.join(sorted(accept)) or 'nothing'}. To read it, add {name!r:.80} to accept_content"
         )
+    if content_encoding != "utf-8" and content_encoding:
+        _check_encoding(content_encoding)
     if content_type == JSON:
         return json.loads(raw)
     serializer = _by_type.get(content_type)
@@ -182,6 +188,15 @@ def loads(raw: bytes, content_type: str, content_encoding: str, accept: frozense
         raise
     except Exception as exc:  # codecs raise anything; so does unpickling, and a missing library
         raise DecodeError(f"{serializer.name} cannot read the bytes: {type(exc).__name__}: {exc}") from exc
+
+
+def _check_encoding(content_encoding: str) -> None:
+    if content_encoding in _NO_TEXT:
+        return
+    try:
+        codecs.lookup(content_encoding)
+    except (LookupError, ValueError) as exc:
+        raise DecodeError(f"the content encoding {content_encoding!r:.80} is not known") from exc
 
 
 # -- msgpack ----------------------------------------------------------------------------------------------

@@ -14,11 +14,14 @@ import base64
 import re
 from typing import Final
 
-from celeriac.exceptions import DecodeError
+from celeriac.exceptions import DecodeError, EncodeError
 from celeriac.wire import json
 from celeriac.wire.message import Message, Unreadable
 
-__all__ = ["CRASHES_KEY", "crashes", "decode", "encode"]
+__all__ = ["CRASHES_KEY", "HEADERS_LIMIT", "crashes", "decode", "encode"]
+
+#: Bytes that headers and properties may take together.
+HEADERS_LIMIT: Final = 1024 * 1024
 
 #: The broker-private key that stands before all others; Celery's peers ignore it.
 CRASHES_KEY: Final = "celeriac-crashes"
@@ -38,12 +41,18 @@ def encode(message: Message) -> bytes:
     ``body_encoding`` is set to ``base64``, which is what the envelope then says truthfully.
 
     Raises:
-        EncodeError: a header or property cannot be written.
+        EncodeError: a header or property cannot be written, or they are longer than `HEADERS_LIMIT`.
     """
     body, content_type, content_encoding, headers, properties = message
     if properties.get("body_encoding") != "base64":
         properties = {**properties, "body_encoding": "base64"}
-    return _encode_envelope(body, content_type, content_encoding, headers, properties)
+    raw = _encode_envelope(body, content_type, content_encoding, headers, properties)
+    if len(raw) > HEADERS_LIMIT and len(raw) - 4 * len(body) // 3 > HEADERS_LIMIT:
+        raise EncodeError(
+            f"headers and properties may take {HEADERS_LIMIT:,} bytes together, these take more; pass large "
+            "values as arguments"
+        )
+    return raw
 
 
 def decode(raw: bytes) -> Message | Unreadable:
@@ -64,6 +73,8 @@ def decode(raw: bytes) -> Message | Unreadable:
         reason = _property_fault(properties)
         if reason:
             return Unreadable(reason, bytes(raw))
+    if len(raw) > HEADERS_LIMIT:
+        return _decode_slowly(raw)
     return _new_message(
         Message,
         (
@@ -84,12 +95,13 @@ def _decode_slowly(raw: bytes) -> Message | Unreadable:
         body = _body(envelope.body, envelope.properties.get("body_encoding"))
     except (DecodeError, ValueError, TypeError) as exc:
         return Unreadable(str(exc)[:500], raw)
+    headers = envelope.headers or {}
     reason = _property_fault(envelope.properties)
+    if not reason and len(raw) > HEADERS_LIMIT:
+        reason = _size_fault(headers, envelope.properties)
     if reason:
         return Unreadable(reason, raw)
-    return Message(
-        body, envelope.content_type, envelope.content_encoding, envelope.headers or {}, envelope.properties
-    )
+    return Message(body, envelope.content_type, envelope.content_encoding, headers, envelope.properties)
 
 
 def _body(text: str, encoding: object) -> bytes:
@@ -116,6 +128,13 @@ def _property_fault(properties: dict[str, object]) -> str:
     if type(info) is not dict:
         return f"the property delivery_info must be an object, not {info!r:.80}"
     return ""
+
+
+def _size_fault(headers: dict[str, object], properties: dict[str, object]) -> str:
+    size = len(json.dumps(headers)) + len(json.dumps(properties))
+    if size <= HEADERS_LIMIT:
+        return ""
+    return f"headers and properties take {size:,} bytes; {HEADERS_LIMIT:,} are the limit"
 
 
 def crashes(raw: bytes) -> int:
