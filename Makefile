@@ -14,7 +14,7 @@ FAST_TESTS := tests/unit tests/wire $(wildcard tests/conformance/test_memory*.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-default test-pythons check bench format clean
+.PHONY: help demo test test-default test-pythons check bench reference format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,8 +37,8 @@ test-pythons: ## the fast tier (unit, wire, memory and SQLite contracts) on the 
 	done
 
 check: $(DEV) ## lint, format, types, import rules, unit tests: under a minute
-	$(VENV)/bin/ruff check src tests examples bench
-	$(VENV)/bin/ruff format --check src tests examples bench
+	$(VENV)/bin/ruff check src tests examples bench scripts
+	$(VENV)/bin/ruff format --check src tests examples bench scripts
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q tests/unit
@@ -47,9 +47,13 @@ bench: $(DEV) ## measure against Celery, dramatiq, huey and the bare loop (each 
 	@sh scripts/provide-redis $(PY)
 	$(PY) -m bench $(BENCH)
 
+reference: $(DEV) ## write docs/reference anew from the code
+	$(PY) scripts/cli_reference.py > docs/reference/cli.md
+	$(PY) -m celeriac.app.settings > docs/reference/settings.md
+
 format: $(DEV) ## let ruff rewrite what it can
-	$(VENV)/bin/ruff check --fix src tests examples bench
-	$(VENV)/bin/ruff format src tests examples bench
+	$(VENV)/bin/ruff check --fix src tests examples bench scripts
+	$(VENV)/bin/ruff format src tests examples bench scripts
 
 clean: ## remove the environments, caches and build products
 	rm -rf .venv .venvs .cache .celeriac dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -53,6 +53,7 @@ __all__ = [
     "LOG_LEVEL",
     "USER_OPTIONS",
     "CLIContext",
+    "CannotCreate",
     "CeleryCommand",
     "CeleryDaemonCommand",
     "CeleryOption",
@@ -67,6 +68,7 @@ __all__ = [
     "JsonObject",
     "LogLevel",
     "Option",
+    "Unavailable",
     "write_options",
 ]
 
@@ -84,11 +86,21 @@ USER_OPTIONS: Final = "celeriac.user_options"
 
 
 class Failure(click.ClickException):
-    """Ends the command with one line on standard error and the given exit code."""
+    """Ends the command with one line on standard error and exit code 1."""
 
-    def __init__(self, message: str, exit_code: int = EX_FAILURE) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code = EX_FAILURE
+
+
+class Unavailable(Failure):
+    """As `Failure`, because something did not answer: exit code 69."""
+
+    exit_code = EX_UNAVAILABLE
+
+
+class CannotCreate(Failure):
+    """As `Failure`, because a file could not be made: exit code 73."""
+
+    exit_code = EX_CANTCREAT
 
 
 class Option(click.Option):
@@ -194,7 +206,7 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except OperationalError as exc:
-            raise Failure(f"{exc}{_advice(ctx)}", EX_UNAVAILABLE) from exc
+            raise Unavailable(f"{exc}{_advice(ctx)}") from exc
         except CeleriacError as exc:
             raise Failure(str(exc) or type(exc).__name__) from exc
 
@@ -250,8 +262,8 @@ class DaemonCommand(Command):
     """A long-running program: log file, pid file, user, group, umask."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        params: list[click.Parameter] = list(kwargs.pop("params", None) or [])
-        super().__init__(*args, params=params + daemon_options(), **kwargs)
+        super().__init__(*args, **kwargs)
+        self.params += daemon_options()
 
 
 def daemon_options() -> list[click.Parameter]:

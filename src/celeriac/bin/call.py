@@ -23,7 +23,6 @@ ROUTING: Final = "Routing Options"
 @click.option(
     "-a",
     "--args",
-    "arguments",
     cls=Option,
     help_group=CALLING,
     type=JSON_ARRAY,
@@ -71,7 +70,7 @@ ROUTING: Final = "Routing Options"
 def call(
     ctx: click.Context,
     name: str,
-    arguments: list[Any],
+    args: list[Any],
     kwargs: dict[str, Any],
     eta: datetime | None,
     countdown: float | None,
@@ -86,7 +85,7 @@ def call(
     context: CLIContext = ctx.obj
     sent = context.app.send_task(
         name,
-        args=arguments,
+        args=args,
         kwargs=kwargs,
         countdown=countdown,
         eta=eta,

@@ -16,7 +16,7 @@ from typing import Final
 
 import click
 
-from celeriac.bin.base import EX_CANTCREAT, Failure
+from celeriac.bin.base import CannotCreate, Failure
 
 __all__ = ["PidFile", "become", "detach"]
 
@@ -110,26 +110,30 @@ class PidFile:
             self.path.unlink(missing_ok=True)
 
     def _take(self, path: Path) -> None:
-        for _ in range(2):
-            try:
-                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-            except FileExistsError:
+        # Written elsewhere and then linked: whoever sees the file sees the process id in it.
+        mine = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            mine.write_text(f"{os.getpid()}\n")
+            while not _linked(mine, path):
                 owner = _owner(path)
                 if owner is not None and owner != os.getpid() and _is_alive(owner):
-                    raise Failure(
+                    raise CannotCreate(
                         f"The pid file {str(path)!r} belongs to process {owner}, which is running. "
-                        "Stop it first, or choose another --pidfile.",
-                        EX_CANTCREAT,
-                    ) from None
+                        "Stop it first, or choose another --pidfile."
+                    )
                 path.unlink(missing_ok=True)  # left behind by a process that is dead
-                continue
-            except OSError as exc:
-                reason = exc.strerror
-                raise Failure(f"Cannot write the pid file {str(path)!r}: {reason}.", EX_CANTCREAT) from exc
-            with os.fdopen(handle, "w") as file:
-                file.write(f"{os.getpid()}\n")
-            return
-        raise Failure(f"Another process is taking the pid file {str(path)!r} just now.", EX_CANTCREAT)
+        except OSError as exc:
+            raise CannotCreate(f"Cannot write the pid file {str(path)!r}: {exc.strerror}.") from exc
+        finally:
+            mine.unlink(missing_ok=True)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _owner(path: Path) -> int | None:

@@ -8,10 +8,10 @@ Not here: when a message is dead-lettered (`execution/`, the worker).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from json import dumps
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from celeriac.brokers.base import Broker
 
 __all__ = ["dead"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: Dead letters fetched, revived or dropped in one trip.
 PAGE: Final = 500
@@ -47,7 +49,7 @@ class Described(NamedTuple):
     kwargs: str
 
 
-def queues_option(function: Any) -> Any:
+def queues_option(function: F) -> F:
     return click.option(
         "-Q",
         "--queues",
@@ -66,15 +68,15 @@ def dead() -> None:
 @dead.command("list", cls=Command)
 @queues_option
 @click.option("-n", "--limit", cls=Option, type=int, default=100, show_default=True, help="How many to show.")
-@click.option("-j", "--json", "as_json", cls=Option, is_flag=True, help="Print a JSON array.")
+@click.option("-j", "--json", cls=Option, is_flag=True, help="Print a JSON array.")
 @click.pass_context
-def list_(ctx: click.Context, queues: list[str] | None, limit: int, as_json: bool) -> None:
+def list_(ctx: click.Context, queues: list[str] | None, limit: int, json: bool) -> None:
     """List dead letters, the oldest of each queue first."""
     context: CLIContext = ctx.obj
     broker = context.app.broker
     found = [describe(context, letter) for letter in letters(broker, chosen(broker, queues), limit)]
-    if as_json:
-        context.echo(json.dumps([letter._asdict() for letter in found]))
+    if json:
+        context.echo(dumps([letter._asdict() for letter in found]))
     elif not found:
         context.echo("There are no dead letters.")
     else:
@@ -102,31 +104,29 @@ def show(ctx: click.Context, letter_id: str, queues: list[str] | None) -> None:
 
 @dead.command("retry", cls=Command)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, cls=Option, help="All of the chosen queues.")
+@click.option("--all", is_flag=True, cls=Option, help="All of the chosen queues.")
 @queues_option
 @click.pass_context
-def retry(ctx: click.Context, ids: tuple[str, ...], everything: bool, queues: list[str] | None) -> None:
+def retry(ctx: click.Context, ids: tuple[str, ...], all: bool, queues: list[str] | None) -> None:
     """Put dead letters back into their queues, with their crashes forgotten."""
     context: CLIContext = ctx.obj
     broker = context.app.broker
-    done = settle(context, "Sending again", broker.revive, ids, everything, queues)
+    done = settle(context, "Sending again", broker.revive, ids, all, queues)
     context.echo(f"{done} sent again.")
 
 
 @dead.command("drop", cls=Command)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, cls=Option, help="All of the chosen queues.")
+@click.option("--all", is_flag=True, cls=Option, help="All of the chosen queues.")
 @click.option("-f", "--force", is_flag=True, cls=Option, help="Do not ask first.")
 @queues_option
 @click.pass_context
-def drop(
-    ctx: click.Context, ids: tuple[str, ...], everything: bool, force: bool, queues: list[str] | None
-) -> None:
+def drop(ctx: click.Context, ids: tuple[str, ...], all: bool, force: bool, queues: list[str] | None) -> None:
     """Delete dead letters. They cannot be brought back."""
     context: CLIContext = ctx.obj
-    if everything and not force:
+    if all and not force:
         click.confirm("This deletes every dead letter of the chosen queues. Go on?", abort=True)
-    done = settle(context, "Deleting", context.app.broker.drop, ids, everything, queues)
+    done = settle(context, "Deleting", context.app.broker.drop, ids, all, queues)
     context.echo(f"{done} deleted.")
 
 
@@ -213,7 +213,7 @@ def raw(letter: DeadLetter) -> str:
     """The message itself: its headers and body, or the bytes that are no message."""
     if isinstance(letter.message, Unreadable):
         return f"unreadable: {letter.message.reason}\n{letter.message.raw[:4096]!r}"
-    headers = json.dumps(letter.message.headers, indent=2, default=str)
+    headers = dumps(letter.message.headers, indent=2, default=str)
     body = letter.message.body[:4096].decode("utf-8", "backslashreplace")
     return f"headers: {headers}\nbody ({letter.message.content_type}): {body}"
 

@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "help": "celeriac.bin.help:help_",
     "list": "celeriac.bin.list:list_",
     "purge": "celeriac.bin.purge:purge",
-    "queues": "celeriac.bin.queues:queues",
+    "queues": "celeriac.bin.queues:queues_",
     "report": "celeriac.bin.report:report",
     "result": "celeriac.bin.result:result",
     "worker": "celeriac.bin.worker:worker",

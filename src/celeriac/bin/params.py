@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -34,6 +34,11 @@ __all__ = [
     "WorkersPool",
 ]
 
+if TYPE_CHECKING:
+    AnyType = click.ParamType[Any]  # generic for type checkers, not in every release of click
+else:
+    AnyType = click.ParamType
+
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
 
 
@@ -53,7 +58,7 @@ class LogLevel(click.Choice[str]):
         return logging.getLevelNamesMapping()[super().convert(value, param, ctx).upper()]
 
 
-class CommaSeparatedList(click.ParamType):
+class CommaSeparatedList(AnyType):
     """``a,b,c`` as a list of names; blanks around them do not count."""
 
     name = "comma separated list"
@@ -64,7 +69,7 @@ class CommaSeparatedList(click.ParamType):
         return [name for name in map(str.strip, value.split(",")) if name]
 
 
-class JsonArray(click.ParamType):
+class JsonArray(AnyType):
     """A JSON array, e.g. ``[1, 2]``."""
 
     name = "json array"
@@ -76,7 +81,7 @@ class JsonArray(click.ParamType):
         return found
 
 
-class JsonObject(click.ParamType):
+class JsonObject(AnyType):
     """A JSON object, e.g. ``{"x": 1}``."""
 
     name = "json object"
@@ -88,7 +93,7 @@ class JsonObject(click.ParamType):
         return found
 
 
-def _json(kind: click.ParamType, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+def _json(kind: AnyType, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -97,7 +102,7 @@ def _json(kind: click.ParamType, value: Any, param: click.Parameter | None, ctx:
         kind.fail(f"{value!r} is not valid JSON: {exc}", param, ctx)
 
 
-class ISO8601DateTime(click.ParamType):
+class ISO8601DateTime(AnyType):
     """A date and time such as ``2026-03-01T09:30:00+00:00``."""
 
     name = "iso-8601"
@@ -123,7 +128,7 @@ class ISO8601DateTimeOrFloat(ISO8601DateTime):
             return super().convert(value, param, ctx)
 
 
-class Concurrency(click.ParamType):
+class Concurrency(AnyType):
     """A whole number of at least 1, or ``auto``: the CPUs that this process may use (None)."""
 
     name = "number|auto"
@@ -140,7 +145,7 @@ class Concurrency(click.ParamType):
         return number
 
 
-class WorkersPool(click.ParamType):
+class WorkersPool(AnyType):
     """The name of a pool; those of Celery that are not built here are refused with what to use instead."""
 
     name = "pool"

@@ -5,8 +5,8 @@ Everything comes from the broker alone; no worker has to answer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from json import dumps
 from typing import Final
 
 import click
@@ -18,7 +18,7 @@ from celeriac.bin.params import COMMA_SEPARATED_LIST
 from celeriac.bin.tables import age, table
 from celeriac.brokers.base import QueueStats
 
-__all__ = ["queues"]
+__all__ = ["queues_"]
 
 HEADINGS: Final = ("queue", "ready", "oldest", "in flight", "delayed", "dead", "consumers", "")
 
@@ -27,25 +27,24 @@ HEADINGS: Final = ("queue", "ready", "oldest", "in flight", "delayed", "dead", "
 @click.option(
     "-Q",
     "--queues",
-    "names",
     cls=Option,
     type=COMMA_SEPARATED_LIST,
     shell_complete=queue_names,
     help="Queues to show, separated by commas. Default: those of the application and of the broker.",
 )
-@click.option("-j", "--json", "as_json", cls=Option, is_flag=True, help="Print a JSON array.")
+@click.option("-j", "--json", cls=Option, is_flag=True, help="Print a JSON array.")
 @click.pass_context
-def queues(ctx: click.Context, names: list[str] | None, as_json: bool) -> None:
+def queues_(ctx: click.Context, queues: list[str] | None, json: bool) -> None:
     """Show every queue: messages ready, age of the oldest, in flight, delayed, dead, and consumers.
 
     A queue that holds work while no worker takes from it is marked.
     """
     context: CLIContext = ctx.obj
     app = context.app
-    shown = list(names) if names else sorted({*app.broker.queues(), *app.amqp.queues.consumed})
+    shown = list(queues) if queues else sorted({*app.broker.queues(), *app.amqp.queues.consumed})
     found = app.broker.stats(shown)
-    if as_json:
-        context.echo(json.dumps([{**stats._asdict(), "unattended": unattended(stats)} for stats in found]))
+    if json:
+        context.echo(dumps([{**stats._asdict(), "unattended": unattended(stats)} for stats in found]))
         return
     context.echo(rendered(context, found))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from celeriac.bin.base import EX_FAILURE, EX_UNAVAILABLE, Command, Failure, Option
+from celeriac.bin.base import Command, Failure, Option, Unavailable
 from celeriac.bin.completion import task_names
 from celeriac.bin.context import CLIContext
 
@@ -60,15 +60,14 @@ def show(context: CLIContext, found: AsyncResult[Any], timeout: float | None, *,
     try:
         value = found.get(timeout=timeout, propagate=False)
     except TimeoutError as exc:
-        raise Failure(
+        raise Unavailable(
             f"No result of {found.id} within {timeout:g} s; its state is {found.state}. Is a worker running "
-            "that takes from its queue? `celeriac queues` tells.",
-            EX_UNAVAILABLE,
+            "that takes from its queue? `celeriac queues` tells."
         ) from exc
     if found.failed():
         if traceback and found.traceback:
             context.error(str(found.traceback).rstrip())
-        raise Failure(f"Task {found.id} failed: {value!r}", EX_FAILURE)
+        raise Failure(f"Task {found.id} failed: {value!r}")
     if traceback and found.traceback:
         value = found.traceback
     context.echo(value)

@@ -9,8 +9,8 @@ Not here: anything that a worker does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from celeriac.worker.options import WorkerOptions
 
 __all__ = ["worker"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 WORKER: Final = "Worker Options"
 POOL: Final = "Pool Options"
@@ -46,7 +48,7 @@ Signals: TERM and INT finish what is running and stop; QUIT stops at once and gi
 """
 
 
-def option(*names: str, group: str, help: str, **kwargs: Any) -> Any:
+def option(*names: str, group: str, help: str, **kwargs: Any) -> Callable[[F], F]:
     return click.option(*names, cls=Option, help_group=group, help=help, **kwargs)
 
 
@@ -102,7 +104,7 @@ def option(*names: str, group: str, help: str, **kwargs: Any) -> Any:
     group=POOL,
     is_flag=True,
     default=None,
-    help="Send events that monitors can follow.",
+    help="Send events that monitors can follow; not part of this version.",
 )
 @option("--time-limit", group=POOL, type=float, help="Seconds after which a task is killed.")
 @option("--soft-time-limit", group=POOL, type=float, help="Seconds after which a task is interrupted.")
@@ -136,8 +138,8 @@ def option(*names: str, group: str, help: str, **kwargs: Any) -> Any:
 @option("--include", "-I", group=QUEUES, type=COMMA_SEPARATED_LIST, help="Further modules with tasks.")
 @option("--without-gossip", group=FEATURES, is_flag=True, help="No effect: there is no gossip.")
 @option("--without-mingle", group=FEATURES, is_flag=True, help="No effect: a start waits for nobody.")
-@option("--without-heartbeat", group=FEATURES, is_flag=True, help="Send no heartbeat events.")
-@option("--heartbeat-interval", group=FEATURES, type=int, help="Seconds between heartbeat events.")
+@option("--without-heartbeat", group=FEATURES, is_flag=True, help="No effect: there are no heartbeat events.")
+@option("--heartbeat-interval", group=FEATURES, type=int, help="No effect: there are no heartbeat events.")
 @option("--autoscale", group=FEATURES, metavar="MAX,MIN", help="Not available: TTIN and TTOU resize.")
 @option("-B", "--beat", group=BEAT, is_flag=True, help="Run the scheduler in this worker as well.")
 @option("-s", "--schedule-filename", "--schedule", group=BEAT, help="File that keeps the schedule's state.")

@@ -93,7 +93,7 @@ def _config(facts: Facts) -> Iterable[tuple[str, str]]:
     yield "transport", f"{mask_url(facts.transport)}{server}"
     yield "results", mask_url(facts.results)
     yield "concurrency", f"{facts.concurrency} ({facts.pool})"
-    yield "task events", "ON" if facts.task_events else "OFF (-E turns them on)"
+    yield "task events", "ON" if facts.task_events else "OFF"
     late = "after the task (at least once)" if facts.acks_late else "before the task (at most once)"
     yield "acks", late
     limits = [

@@ -1,0 +1,35 @@
+"""Every code block of the README and of docs/ runs; every link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.docs.pages import PAGES, ROOT, Page, steps_of
+from tests.servers import RedisServer
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[str]:
+    server = RedisServer()
+    yield server.url
+    server.stop()
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if steps_of(page)], ids=name_of)
+def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    wants_redis = any((step.language, step.text) == ("order", "redis") for step in steps_of(page))
+    Page(page, tmp_path, request.getfixturevalue("redis") if wants_redis else None).run()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", prose):
+        assert (page.parent / target).exists(), f"{name_of(page)} links to {target}"
