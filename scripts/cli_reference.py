@@ -12,8 +12,8 @@ HEAD = """# Command line
 <!-- Written by `make reference` from the commands themselves. -->
 
 `celeriac [GLOBAL OPTIONS] COMMAND [OPTIONS]`. The global options are understood behind the command as well.
-Every option can be set by the environment variable in the last column, and by Celery's, which has `CELERY_` in place of
-`CELERIAC_`. Exit codes are in [Deploying](../howto/deploy.md#signals-and-exit-codes).
+Every option can be set by the environment variable in the last column, and by Celery's, which has `CELERY_`
+in place of `CELERIAC_`. Exit codes are in [Deploying](../howto/deploy.md#signals-and-exit-codes).
 """
 
 

@@ -3,7 +3,7 @@
 1. A ``python`` block whose first line is a comment with a file's name is that file. Other ``python`` blocks
    are typed into one Python session that lasts for the page; ``print(…)  # 5`` states what is printed.
 2. In a ``console`` block, ``$ `` begins a command. Workers and schedulers run until the page ends and then
-   have to stop cleanly; other commands have to succeed, and print the lines that follow them, if lines follow.
+   have to stop cleanly; other commands have to succeed, and to print the lines that follow them, if any.
 3. Installing is not repeated: that what is named exists is checked instead.
 4. Comments direct: ``<!-- docs: redis -->`` (a real server takes the place of localhost:6379),
    ``<!-- docs: wait COMMAND -->`` (until COMMAND succeeds).
