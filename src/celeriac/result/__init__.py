@@ -1,0 +1,24 @@
+"""Results: what calls came to, or will.
+
+`AsyncResult` is one call's, `EagerResult` one that was run here and now, `ResultSet` and `GroupResult` are
+several.
+"""
+
+from __future__ import annotations
+
+from celeriac.result.base import ResultBase, result_from_tuple
+from celeriac.result.eager import EagerResult
+from celeriac.result.many import GroupResult, ResultSet
+from celeriac.result.one import AsyncResult
+from celeriac.result.waiting import allow_join_result, denied_join_result
+
+__all__ = [
+    "AsyncResult",
+    "EagerResult",
+    "GroupResult",
+    "ResultBase",
+    "ResultSet",
+    "allow_join_result",
+    "denied_join_result",
+    "result_from_tuple",
+]
