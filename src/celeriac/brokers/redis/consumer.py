@@ -5,16 +5,13 @@
 3. Waiting: for a push of client tracking on any part's socket, the wake pipe, or a time.
 
 What may go wrong, and what then: a lost reply leaves settlements in doubt and messages held that nobody here
-knows. The settlements are repeated by the caller and, gone already, are not called stale; the messages are seen
-by their number (every reply says how many are held) and fetched. A late request of a dead connection can do no
-harm for the same reason.
+knows. The settlements are repeated by the caller and, gone already, are not called stale; the messages are
+noticed by their number (every reply says how many are held) and fetched. A late request of a dead connection
+can do no harm for the same reason.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import threading
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -25,6 +22,7 @@ from celeriac.brokers.redis.part import Part
 from celeriac.brokers.redis.routes import Routes
 from celeriac.brokers.redis.settling import Publish
 from celeriac.exceptions import OperationalError
+from celeriac.transport.redis.alarm import Alarm
 from celeriac.transport.redis.pool import Pool
 
 __all__ = ["RedisConsumer"]
@@ -46,7 +44,7 @@ class RedisConsumer:
         self._part_of = {queue: part for part in self._parts for queue in part.queues}
         self._first = 0
         self._stash: list[Delivery] = []
-        self._alarm = _Alarm()
+        self._alarm = Alarm()
 
     def register(self) -> None:
         for part in self._parts:
@@ -90,18 +88,16 @@ class RedisConsumer:
     def wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         pause = POLL[0]
-        while not self._alarm.ringing():
+        while not self._alarm.ringing:
             ready, soon = self._arm()
             left = deadline - time.monotonic()
             if ready or left <= 0:
                 break
-            pushed = all(part.is_armed for part in self._parts)
-            longest = RECHECK if pushed else pause
+            armed = [part.fileno() for part in self._parts if part.is_armed]
+            longest = RECHECK if len(armed) == len(self._parts) else pause
             pause = min(2 * pause, POLL[1])
-            if soon is not None and soon <= min(left, longest):
-                self._alarm.wait(soon, [part.fileno() for part in self._parts if part.is_armed])
-                break
-            if self._alarm.wait(min(left, longest), [part.fileno() for part in self._parts if part.is_armed]):
+            is_due = soon is not None and soon <= min(left, longest)
+            if self._alarm.wait(soon if is_due else min(left, longest), *armed) or is_due:
                 break
         self._alarm.clear()
 
@@ -123,54 +119,10 @@ class RedisConsumer:
             for part in self._parts:
                 part.give_back()
         finally:
-            for part in self._parts:
-                part.disconnect()
+            self.disconnect()
             self._alarm.close()
 
-
-class _Alarm:
-    """A pipe that ends a wait from any thread."""
-
-    def __init__(self) -> None:
-        self._out, self._in = os.pipe()
-        os.set_blocking(self._out, False)
-        os.set_blocking(self._in, False)
-        self._lock = threading.Lock()
-        self._rung = False
-        self._closed = False
-
-    def ring(self) -> None:
-        with self._lock:
-            if not self._rung and not self._closed:
-                self._rung = True
-                os.write(self._in, b"!")
-
-    def ringing(self) -> bool:
-        return self._rung
-
-    def clear(self) -> None:
-        with self._lock:
-            if self._rung and not self._closed:
-                self._rung = False
-                os.read(self._out, 16)
-
-    def wait(self, timeout: float, sockets: Sequence[int]) -> bool:
-        """True when it rang or one of `sockets` can be read; False after `timeout` seconds."""
-        # poll() counts whole milliseconds and so may return early; select() is exact.
-        descriptors = [self._out, *sockets]
-        if max(descriptors) < 1024:
-            return bool(select.select(descriptors, (), (), max(0.0, timeout))[0])
-        poller = select.poll()
-        for descriptor in descriptors:
-            poller.register(descriptor, select.POLLIN)
-        return bool(poller.poll(max(0.0, timeout) * 1000 + 1))
-
-    def close(self) -> None:
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                os.close(self._out)
-                os.close(self._in)
-
-    def __del__(self) -> None:
-        self.close()
+    def disconnect(self) -> None:
+        """Drop the connections, keep the lease; the next exchange connects anew."""
+        for part in self._parts:
+            part.disconnect()

@@ -121,12 +121,15 @@ class Inspector:
 
     def revoke(self, ids: Sequence[str], ttl: float) -> None:
         keys = (self._layout.shared("revoked"),)
-        args = (int(ttl * 1000), *ids)
+        args: list[str | int] = [int(ttl * 1000), *ids]
         self._pool.run(keys[0], lambda link, until: REVOKE.run(link, keys, args, until))
 
     def revoked(self) -> Sequence[str]:
         keys = (self._layout.shared("revoked"),)
-        return [name.decode() for name in self._pool.run(keys[0], lambda link, until: REVOKED.run(link, keys, (), until))]
+        return [
+            name.decode()
+            for name in self._pool.run(keys[0], lambda link, until: REVOKED.run(link, keys, (), until))
+        ]
 
     def warnings(self) -> Sequence[str]:
         facts = self._facts("persistence") | self._facts("memory")
@@ -188,4 +191,3 @@ def _scored(reply: Any) -> list[tuple[bytes, float]]:
     if reply and isinstance(reply[0], list):
         return [(member, float(score)) for member, score in reply]
     return [(member, float(score)) for member, score in as_pairs(reply)]
-

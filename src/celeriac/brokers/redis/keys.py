@@ -2,8 +2,8 @@
 
 1. `Layout`: prefix, separator and priority steps of one broker; hash tags for Redis Cluster.
 2. `QueueKeys`: all keys of one queue.
-3. The text forms: priority index of a list, members of a binding set, crash counts at the head of an envelope,
-   dead letters.
+3. The text forms: priority index of a list, members of a binding set, crash counts at the head of an
+   envelope, dead letters.
 
 Celery's: ``<queue>`` and ``<queue>\\x06\\x16<step>`` (LPUSH to send, taken from the right), the binding sets
 ``_kombu.binding.<exchange>`` and ``_kombu.binding_permanent.<exchange>``, fan-out channels.
@@ -126,8 +126,8 @@ class Layout:
             return listed
         if "}" in listed:
             raise ImproperlyConfigured(
-                f"The queue name {name!r} cannot be used on Redis Cluster: it has a '}}' but no {{hash tag}}. "
-                "Rename the queue."
+                f"The queue name {name!r} cannot be used on Redis Cluster: it has a '}}' but no "
+                "{hash tag}. Rename the queue."
             )
         return f"{{{listed}}}"
 

@@ -22,7 +22,7 @@ class Leases:
         self._layout = layout
 
     def beat(self, consumers: Mapping[str, Sequence[str]], ttl: float) -> Sequence[str]:
-        """See `Broker.beat`. On a cluster a lease that is lost on one queue is still renewed on the others."""
+        """See `Broker.beat`. On a cluster a lease that is lost on one queue is yet renewed on the others."""
         lost: dict[str, None] = {}
         for queues in self._groups({queue for served in consumers.values() for queue in served}):
             place = {queue: at for at, queue in enumerate(queues, 1)}
@@ -45,7 +45,8 @@ class Leases:
     ) -> int:
         """See `Broker.release`."""
         return sum(
-            max(0, self._give_back(consumer, group, "release", crashed, done)) for group in self._groups(queues)
+            max(0, self._give_back(consumer, group, "release", crashed, done))
+            for group in self._groups(queues)
         )
 
     def sweep(self, queues: Sequence[str]) -> int:

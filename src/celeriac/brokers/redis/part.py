@@ -122,7 +122,13 @@ class Part:
             args += tags
         if rich:
             keys = write_settlements(
-                rich, order.place, keys, args, self._layout, self._routes, self._spec.results,
+                rich,
+                order.place,
+                keys,
+                args,
+                self._layout,
+                self._routes,
+                self._spec.results,
                 self._publish if self._pool.is_cluster else None,
             )
         data = EXCHANGE.packed(keys, args)
@@ -262,7 +268,7 @@ class Part:
         return link.fileno()
 
     def give_back(self) -> None:
-        """End the lease; everything held returns to its queue. A server that is gone learns it by the lapse."""
+        """End the lease; everything held returns to its queue. Without a server it does so by the lapse."""
         order = self._orders[0]
         args: list[Any] = [self._consumer, len(order.queues), len(self._layout.steps), "release"]
         args += [0, 0] * len(order.queues)
@@ -287,4 +293,3 @@ def _suspect(queue: str, tag: int, stored: bytes) -> Delivery:
     """A delivery whose envelope may have a crash count at its head."""
     crashes, envelope = split_crashes(stored)
     return Delivery(queue, tag, _decode(envelope), crashes)
-

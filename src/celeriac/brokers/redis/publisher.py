@@ -1,16 +1,18 @@
-"""Storing messages: one script call per queue, repeated until the deadline, applied once.
+"""Storing messages: script calls that are repeated until the deadline and applied once.
 
 1. The hot path: one message to one queue, now, on an idle link. It stands in `publish`, unfolded.
-2. Everything else: batches, delays, exchanges, fan-out; grouped by queue, one trip (a cluster: one per queue).
+2. Everything else: batches, delays, exchanges, fan-out; one trip. What is more than one script call is a
+   transaction (MULTI), so that a batch is stored whole or not at all; on a cluster, whole for each queue.
 
-A batch for one queue is all or nothing up to `MOST` bytes; a larger one is split there.
+A script call takes at most `CHUNK` messages: Lua copies its arguments, and large calls are slower for each
+message than many (measured: 128,000/s in calls of 10,000, 240,000/s in calls of 1,000).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 from celeriac.brokers.base import Outgoing
 from celeriac.brokers.redis.keys import Layout, QueueKeys
@@ -25,37 +27,39 @@ from celeriac.wire import virtual
 
 __all__ = ["Publisher"]
 
-#: Bytes of envelopes in one script call.
-MOST: Final = 64 << 20
+#: Messages in one script call.
+CHUNK: Final = 1000
 #: A repeated publish is recognised for 120 s; nobody may try for longer.
 LONGEST: Final = 100.0
+_MULTI: Final = pack((b"MULTI",))
+_EXEC: Final = pack((b"EXEC",))
 _EVALSHA: Final = b"EVALSHA"
 _SHA: Final = PUBLISH.sha
 _encode = virtual.encode
 _monotonic = time.monotonic
 
 
-class _Group(NamedTuple):
-    """What goes into one queue: (list index, kind, ms, envelope), oldest first."""
+class _Batch:
+    """What one `publish` stores in the queues of one node, sorted."""
 
-    names: QueueKeys
-    items: list[tuple[int, bytes, int, bytes]]
+    def __init__(self) -> None:
+        self.now: dict[tuple[bytes, bytes], list[bytes]] = {}  # (producer prefix, list) -> envelopes
+        self.later: dict[QueueKeys, list[Any]] = {}  # queue -> list index, kind, ms, envelope, index, ...
 
     def packed(self, channel: Channel) -> list[bytes]:
-        """Script calls, numbered so that a repetition is recognised."""
+        """Script calls, numbered so that a repetition is recognised; a transaction when there are several."""
         calls: list[bytes] = []
-        for start, end in _cuts(self.items):
-            channel.sequence += 1
-            calls.append(self._pack(channel, self.items[start:end]))
-        return calls
-
-    def _pack(self, channel: Channel, items: Sequence[tuple[int, bytes, int, bytes]]) -> bytes:
-        mark = self.names.producer + channel.name.encode()
-        index = items[0][0]
-        if all(item[1] == b"0" and item[0] == index for item in items):
-            return PUBLISH.packed((mark, self.names.lists[index]), (channel.sequence, *[item[3] for item in items]))
-        keys = (mark, self.names.delayed, self.names.seq, *self.names.lists)
-        return PUBLISH.packed(keys, (channel.sequence, *[word for item in items for word in item]))
+        for (producer, listed), envelopes in self.now.items():
+            keys: tuple[bytes, ...] = (producer + channel.name.encode(), listed)
+            for start in range(0, len(envelopes), CHUNK):
+                channel.sequence += 1
+                calls.append(PUBLISH.packed(keys, [channel.sequence, *envelopes[start : start + CHUNK]]))
+        for names, words in self.later.items():
+            keys = (names.producer + channel.name.encode(), names.delayed, names.seq, *names.lists)
+            for start in range(0, len(words), 4 * CHUNK):
+                channel.sequence += 1
+                calls.append(PUBLISH.packed(keys, [channel.sequence, *words[start : start + 4 * CHUNK]]))
+        return calls if len(calls) == 1 else [_MULTI, *calls, _EXEC]
 
 
 class Publisher:
@@ -95,65 +99,66 @@ class Publisher:
         self._publish_all(batch, deadline)
 
     def _publish_all(self, batch: Sequence[Outgoing], deadline: float) -> None:
-        groups, shouts = self._sort(batch)
-        pool = self._pool
-        batches = [[group] for group in groups] if pool.is_cluster else [groups]
-        for part in batches:
-            if part:
-                self._publish_groups(part, deadline)
+        batches, shouts = self._sort(batch)
+        for key, part in batches.items():
+            self._store(key, part, deadline)
         for channel_name, envelope in shouts:
             data = pack((b"PUBLISH", channel_name, envelope))
-            pool.run(
+            self._pool.run(
                 channel_name,
                 lambda link, until, data=data: link.request(data, until),  # type: ignore[misc]
                 timeout=deadline - _monotonic(),
             )
 
-    def _publish_groups(self, groups: Sequence[_Group], deadline: float) -> None:
-        key = groups[0].names.leases
-        idle = self._pool.idle
-        channel = idle.pop() if idle and not self._pool.is_cluster else Channel()
+    def _store(self, key: bytes, batch: _Batch, deadline: float) -> None:
+        channel = self._pool.take(key, deadline)
         try:
-            calls = [call for group in groups for call in group.packed(channel)]
-            self._persist(channel, key, calls, deadline)
+            self._persist(channel, key, batch.packed(channel), deadline)
         finally:
-            if self._pool.is_cluster:
-                channel.drop()
-            else:
-                idle.append(channel)
+            self._pool.give(channel)
 
     def _persist(self, channel: Channel, key: bytes, calls: Sequence[bytes], deadline: float) -> None:
         def trip(link: Link, until: float) -> None:
-            replies = link.pipeline(calls, until)
-            if any(type(reply) is ReplyError and str(reply).startswith("NOSCRIPT") for reply in replies):
+            replies = _errors(link.pipeline(calls, until))
+            if any(str(error).startswith("NOSCRIPT") for error in replies):
                 PUBLISH.load(link, until)
-                replies = link.pipeline(calls, until)
-            for reply in replies:
-                if type(reply) is ReplyError:
-                    raise _explain(refusal(reply, link.where))
+                replies = _errors(link.pipeline(calls, until))
+            if replies:
+                raise _explain(refusal(replies[-1], link.where))
 
         self._pool.persist(channel, key, trip, deadline)
 
-    def _sort(self, batch: Sequence[Outgoing]) -> tuple[list[_Group], list[tuple[bytes, bytes]]]:
-        """Groups by queue, and what goes to fan-out channels. Everything that can be wrong is found here."""
-        groups: dict[str, _Group] = {}
+    def _sort(self, batch: Sequence[Outgoing]) -> tuple[dict[bytes, _Batch], list[tuple[bytes, bytes]]]:
+        """Batches by the key that finds their node, and what goes to fan-out channels. Everything that can
+        be wrong with a message is found here, before the first is stored."""
+        batches: dict[bytes, _Batch] = {}
         shouts: list[tuple[bytes, bytes]] = []
+        open_lists: dict[tuple[str, int], list[bytes]] = {}
         for out in batch:
-            envelope = _encode(out.message)
+            message, queue, _, _, priority, countdown, due = out
+            envelope = _encode(message)
+            if countdown is None and due is None and (queue, priority) in open_lists:
+                open_lists[queue, priority].append(envelope)
+                continue
             route = self._routes.route(out)
             if not route.queues and route.channel is None:
                 raise unroutable(out)
             kind, ms = due_of(out)
-            index = self._layout.index(out.priority)
-            for queue in route.queues:
-                group = groups.get(queue)
-                if group is None:
-                    group = groups[queue] = _Group(self._layout.queue(queue), [])
-                    self._introduce(queue)
-                group.items.append((index, kind, ms, envelope))
+            index = self._layout.index(priority)
+            for name in route.queues:
+                self._introduce(name)
+                names = self._layout.queue(name)
+                part = batches.setdefault(names.leases if self._pool.is_cluster else b"", _Batch())
+                if kind == b"0":
+                    listed = part.now.setdefault((names.producer, names.lists[index]), [])
+                    listed.append(envelope)
+                    if name == queue:
+                        open_lists[name, priority] = listed
+                else:
+                    part.later.setdefault(names, []).extend((index, kind, ms, envelope))
             if route.channel is not None:
                 shouts.append((route.channel, mark_fanout(envelope)))
-        return list(groups.values()), shouts
+        return batches, shouts
 
     def _introduce(self, queue: str) -> None:
         """The first message to a queue: note its name, and its keys for the hot path."""
@@ -170,19 +175,17 @@ class Publisher:
         self._heads.clear()
 
 
-def _cuts(items: Sequence[tuple[int, bytes, int, bytes]]) -> list[tuple[int, int]]:
-    """Ranges of at most `MOST` bytes (or one item) each."""
-    cuts: list[tuple[int, int]] = []
-    start = size = 0
-    for at, item in enumerate(items):
-        size += len(item[3])
-        if size > MOST and at > start:
-            cuts.append((start, at))
-            start, size = at, len(item[3])
-    return [*cuts, (start, len(items))]
+def _errors(replies: Sequence[Any]) -> list[ReplyError]:
+    """The errors among replies and, one level down, among those of a transaction."""
+    errors = [reply for reply in replies if type(reply) is ReplyError]
+    if isinstance(replies[-1], list):
+        errors += [reply for reply in replies[-1] if type(reply) is ReplyError]
+    return errors
 
 
 def _explain(error: OperationalError) -> OperationalError:
     if isinstance(error, Refused) and error.code in ("OOM", "MISCONF"):
-        return Refused(f"{error} The message was not stored. Free memory or disk on the Redis server.", error.code)
+        return Refused(
+            f"{error} The message was not stored. Free memory or disk on the Redis server.", error.code
+        )
     return error

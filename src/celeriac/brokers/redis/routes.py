@@ -62,7 +62,10 @@ class Routes:
         words = [(layout.shared("queues"), queue.name)]
         if queue.exchange:
             member = binding_member(layout.sep, queue.name, queue.routing_key, queue.exchange_type)
-            words += [(layout.binding(queue.exchange), member), (layout.permanent_binding(queue.exchange), member)]
+            words += [
+                (layout.binding(queue.exchange), member),
+                (layout.permanent_binding(queue.exchange), member),
+            ]
             if queue.exchange_type == "fanout":
                 words.append((layout.shared(f"fanout:{queue.exchange}"), queue.name))
         return [(key, pack((b"SADD", key, member))) for key, member in words]

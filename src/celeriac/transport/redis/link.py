@@ -2,12 +2,12 @@
 
 1. `Link`: requests in, replies out, every operation under a deadline (`time.monotonic` seconds).
 2. `pack`: a command's bytes.
-3. The errors of this border: `Disconnected` (the connection is of no use any more; what was sent may or may not
-   have been done), `NotNow` (the server refused for a while: nothing was done), `Moved` (ask another node),
-   `Refused` (the server's plain no). All are `OperationalError`.
+3. The errors of this border: `Disconnected` (the connection is of no use any more; what was sent may or may
+   not have been done), `NotNow` (the server refused for a while: nothing was done), `Moved` (ask another
+   node), `Refused` (the server's plain no). All are `OperationalError`.
 
-A plain socket blocks in the kernel with a short kernel timeout (SO_RCVTIMEO): one system call per send and one
-per reply, where Python's own timeouts cost a poll before each. Only when that slice runs out does the
+A plain socket blocks in the kernel with a short kernel timeout (SO_RCVTIMEO): one system call per send and
+one per reply, where Python's own timeouts cost a poll before each. Only when that slice runs out does the
 deadline arithmetic begin. TLS sockets use Python's timeouts.
 
 An exception in the middle of an operation (a signal's, for instance) closes the link: its stream would be out
@@ -18,21 +18,30 @@ Not here: opening (`dial.py`), retrying (`pool.py`).
 
 from __future__ import annotations
 
-import select
 import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import hiredis
 from hiredis import PushNotification, ReplyError
-from hiredis import pack_command as pack
 
 from celeriac.exceptions import OperationalError
+from celeriac.transport.redis.alarm import readable, writable
 
-__all__ = ["Disconnected", "Link", "Moved", "NotNow", "PushNotification", "Refused", "ReplyError", "pack", "refusal"]
+__all__ = [
+    "Disconnected",
+    "Link",
+    "Moved",
+    "NotNow",
+    "PushNotification",
+    "Refused",
+    "ReplyError",
+    "pack",
+    "refusal",
+]
 
 #: Seconds after which the kernel gives a blocked call back, so that the deadline can be looked at.
 SLICE: Final = 0.25
@@ -40,9 +49,21 @@ _INCOMPLETE: Final = object()
 _BUFFER: Final = 1 << 16
 #: Error codes that pass by themselves, or with a new connection. Nothing was done.
 _PASSING: Final = frozenset(
-    {"LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "FAILOVER"}
+    {
+        "LOADING",
+        "READONLY",
+        "MASTERDOWN",
+        "UNBLOCKED",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "BUSY",
+        "NOREPLICAS",
+        "FAILOVER",
+    }
 )
 _monotonic = time.monotonic
+#: The bytes of a command.
+pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 
 
 class Disconnected(OperationalError):
@@ -91,11 +112,15 @@ class Link:
         mode: ``standalone`` or ``cluster``, as the server says.
         pushes: out-of-band messages met while reading replies, oldest first; whoever wants them empties it.
         closed: True after any failure.
+        address: the cluster node it leads to; None where there is but one server.
     """
 
-    __slots__ = ("_buffer", "_is_tls", "_reader", "_sock", "closed", "mode", "protocol", "pushes", "where")
+    __slots__ = (
+        "_buffer", "_is_tls", "_reader", "_sock", "address", "closed", "mode", "protocol", "pushes", "where",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket, where: str, *, is_tls: bool) -> None:
+        self.closed = False
         self._sock = sock
         self._is_tls = is_tls
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
@@ -104,7 +129,7 @@ class Link:
         self.protocol = 2
         self.mode = "standalone"
         self.pushes: list[Sequence[Any]] = []
-        self.closed = False
+        self.address: tuple[str, int] | None = None
         if not is_tls:
             _limit_blocking(sock)
 
@@ -130,7 +155,11 @@ class Link:
     def pipeline(self, commands: Sequence[bytes], deadline: float) -> list[Any]:
         """Send several packed commands in one trip; return the replies. `ReplyError`s stand in the list."""
         try:
-            self._send(b"".join(commands), deadline)
+            if len(commands) > 1 and len(commands[1]) < _BUFFER:
+                self._send(b"".join(commands), deadline)
+            else:
+                for command in commands:
+                    self._send(command, deadline)
             return [self._reply(deadline) for _ in commands]
         except BaseException:
             self.close()
@@ -165,12 +194,15 @@ class Link:
 
     def readable(self, timeout: float) -> bool:
         """Block up to `timeout` seconds for anything to arrive."""
-        return self.buffered() or _readable(self._sock, timeout)
+        return self.buffered() or readable([self._sock.fileno()], timeout)
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
             self._sock.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def shut(self) -> None:
         """End the connection from another thread: whoever blocks on it is woken and finds it closed."""
@@ -197,7 +229,7 @@ class Link:
 
     def _send_rest(self, data: memoryview, deadline: float) -> None:
         while data:
-            if not _writable(self._sock, deadline - _monotonic()):
+            if not writable(self._sock.fileno(), deadline - _monotonic()):
                 raise self._late()
             try:
                 data = data[self._sock.send(data, _DONTWAIT) :]
@@ -224,11 +256,11 @@ class Link:
             left = deadline - _monotonic()
             if self._is_tls:
                 self._sock.settimeout(max(0.001, left))
-            elif left < SLICE and not _readable(self._sock, left):
+            elif left < SLICE and not readable([self._sock.fileno()], left):
                 raise self._late()
             count = self._sock.recv_into(self._buffer)
         except BlockingIOError:  # the kernel's slice ran out
-            if not _readable(self._sock, deadline - _monotonic()):
+            if not readable([self._sock.fileno()], deadline - _monotonic()):
                 raise self._late() from None
             return
         except TimeoutError as exc:
@@ -238,7 +270,7 @@ class Link:
         if not count:
             raise Disconnected(f"Redis at {self.where} closed the connection.")
         try:
-            self._reader.feed(self._buffer, 0, count)
+            self._reader.feed(self._buffer, 0, count)  # type: ignore[arg-type]  # any buffer will do
         except hiredis.ProtocolError as exc:
             raise Disconnected(f"Redis at {self.where} sent bytes that are not RESP: {exc}") from exc
 
@@ -260,20 +292,3 @@ def _limit_blocking(sock: socket.socket) -> None:
         limit = struct.pack("@ll", 0, int(SLICE * 1_000_000))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-
-def _readable(sock: socket.socket, timeout: float) -> bool:
-    return _poll(sock, timeout, read=True)
-
-
-def _writable(sock: socket.socket, timeout: float) -> bool:
-    return _poll(sock, timeout, read=False)
-
-
-def _poll(sock: socket.socket, timeout: float, *, read: bool) -> bool:
-    if hasattr(select, "poll"):
-        poller = select.poll()
-        poller.register(sock, select.POLLIN if read else select.POLLOUT)
-        return bool(poller.poll(max(0.0, timeout) * 1000))
-    ready = select.select([sock] if read else [], [] if read else [sock], [], max(0.0, timeout))
-    return bool(ready[0] or ready[1])

@@ -19,7 +19,16 @@ from typing import Any, Final, TypeVar
 
 from celeriac.exceptions import OperationalError
 from celeriac.transport.redis.dial import dial
-from celeriac.transport.redis.link import Disconnected, Link, Moved, NotNow, Refused, ReplyError, pack, refusal
+from celeriac.transport.redis.link import (
+    Disconnected,
+    Link,
+    Moved,
+    NotNow,
+    Refused,
+    ReplyError,
+    pack,
+    refusal,
+)
 from celeriac.transport.redis.url import Server
 
 __all__ = ["Channel", "Pool", "Script", "backoff", "slot_of"]
@@ -84,7 +93,8 @@ class Channel:
 
 def backoff(attempt: int) -> float:
     """Seconds to pause before a further try: 20 ms doubled up to 1 s, with jitter of half."""
-    return min(1.0, 0.02 * 2 ** min(attempt, 8)) * (0.5 + random.random() / 2)
+    longest: float = min(1.0, 0.02 * 2.0 ** min(attempt, 8))
+    return longest * (0.5 + random.random() / 2)
 
 
 class Pool:
@@ -103,21 +113,26 @@ class Pool:
         self._nodes: list[Address] = []  # by slot; empty until asked for
         _pools.add(self)
 
-    def run(
-        self, key: str | bytes, work: Callable[[Link, float], T], *, timeout: float | None = None
-    ) -> T:
+    def run(self, key: str | bytes, work: Callable[[Link, float], T], *, timeout: float | None = None) -> T:
         """Do `work(link, deadline)` on a link to the node of `key`; reconnect and repeat until the deadline.
 
         `work` must be repeatable. Raises `OperationalError`: the last failure, or the server's refusal.
         """
         deadline = _monotonic() + (self.server.timeout if timeout is None else timeout)
-        address = self.address(key, deadline)
-        idle = self._idle_at.setdefault(address, [])
-        channel = _take(idle)
+        channel = self.take(key, deadline)
         try:
             return self.persist(channel, key, work, deadline)
         finally:
-            idle.append(channel)
+            self.give(channel)
+
+    def take(self, key: str | bytes, deadline: float) -> Channel:
+        """A channel for the caller alone, connected to the node of `key` or not yet connected."""
+        return _take(self._idle_at.setdefault(self.address(key, deadline), []))
+
+    def give(self, channel: Channel) -> None:
+        """Give a channel back."""
+        address = channel.link.address if self.is_cluster and channel.link else None
+        self._idle_at.setdefault(address, []).append(channel)
 
     def persist(
         self, channel: Channel, key: str | bytes, work: Callable[[Link, float], T], deadline: float
@@ -130,6 +145,7 @@ class Pool:
                 if channel.link is None or channel.link.closed:
                     attempt += 1  # a link from the pool may have gone stale: its failure costs no pause
                     channel.link = dial(self.server, deadline, address)
+                    channel.link.address = address
                 return work(channel.link, deadline)
             except Moved as exc:
                 channel.drop()
@@ -179,6 +195,7 @@ class Pool:
 
     def _asking(self, address: Address, deadline: float) -> Link:
         link = dial(self.server, deadline, address)
+        link.address = address
         link.call("ASKING", deadline=deadline)
         return link
 

@@ -24,15 +24,15 @@ __all__ = ["Server", "parse", "tls_context"]
 #: Options that have an effect here or in the broker or backend.
 USED_OPTIONS: Final = frozenset({
     "client_name", "cluster", "credential_provider", "fanout_patterns", "fanout_prefix", "global_keyprefix",
-    "master_name", "min_other_sentinels", "priority_steps", "sentinel_kwargs", "sep", "socket_connect_timeout",
-    "socket_keepalive", "socket_timeout", "ssl",
+    "master_name", "priority_steps", "sentinel_kwargs", "sep", "socket_connect_timeout", "socket_keepalive",
+    "socket_timeout", "ssl",
 })  # fmt: skip
 #: Celery's options that need no effect here; they are accepted in silence.
 IDLE_OPTIONS: Final = frozenset({
     "ack_emulation", "body_encoding", "deadletter_queue", "health_check_interval", "max_connections",
-    "queue_order_strategy", "retry_on_timeout", "retry_policy", "socket_keepalive_options", "unacked_index_key",
-    "unacked_key", "unacked_mutex_expire", "unacked_mutex_key", "unacked_restore_interval",
-    "unacked_restore_limit", "unacked_restore_throttle", "visibility_timeout",
+    "min_other_sentinels", "queue_order_strategy", "retry_on_timeout", "retry_policy",
+    "socket_keepalive_options", "unacked_index_key", "unacked_key", "unacked_mutex_expire",
+    "unacked_mutex_key", "unacked_restore_interval", "unacked_restore_limit", "unacked_restore_throttle", "visibility_timeout",
 })  # fmt: skip
 
 _SCHEMES: Final[Mapping[str, tuple[bool, str]]] = {  # scheme -> (TLS, kind)
@@ -85,8 +85,8 @@ def parse(url: str, options: Mapping[str, Any] | None = None) -> Server:
 
     Forms: ``redis://[user:password@]host[:port][/db]``, ``rediss://`` (TLS), ``valkey://``, ``valkeys://``,
     ``redis+socket:///path[?virtual_host=db]`` and ``unix:///path[?db=n]``, ``sentinel://host:port[/db]``
-    (several, joined by ``;``, with the option `master_name`), ``redis+cluster://host:port`` (several). Several
-    plain servers joined by ``;`` are tried in that order.
+    (several, joined by ``;``, with the option `master_name`), ``redis+cluster://host:port`` (several).
+    Several plain servers joined by ``;`` are tried in that order.
 
     Raises:
         ImproperlyConfigured: the URL or an option is wrong.
@@ -127,7 +127,9 @@ def _parse_one(url: str, options: Mapping[str, Any]) -> Server:
     try:
         port = parts.port
     except ValueError as exc:
-        raise ImproperlyConfigured(f"The port in the Redis URL is not a number from 1 to 65535: {exc}.") from exc
+        raise ImproperlyConfigured(
+            f"The port in the Redis URL is not a number from 1 to 65535: {exc}."
+        ) from exc
     return Server(
         kind=kind,
         addresses=() if kind == "unix" else ((parts.hostname or "localhost", port or _port(kind)),),
@@ -158,7 +160,9 @@ def _same_host(host: str) -> str:
 def _db(query: Mapping[str, str], path: str) -> int:
     text = path.strip("/") or query.get("db") or query.get("virtual_host", "").strip("/") or "0"
     if not text.isdecimal():
-        raise ImproperlyConfigured(f"The database in the Redis URL is {text!r}; it must be a number, e.g. /0.")
+        raise ImproperlyConfigured(
+            f"The database in the Redis URL is {text!r}; it must be a number, e.g. /0."
+        )
     return int(text)
 
 
@@ -189,9 +193,11 @@ def tls_context(chosen: Mapping[str, Any]) -> ssl.SSLContext:
     """
     import ssl  # 4 MB and 20 ms: only for those who use it
 
-    needed = str(chosen.get("ssl_cert_reqs", "required")).removeprefix("VerifyMode.").removeprefix("CERT_").lower()
-    levels = {"none": ssl.CERT_NONE, "0": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "1": ssl.CERT_OPTIONAL,
-              "required": ssl.CERT_REQUIRED, "2": ssl.CERT_REQUIRED}  # fmt: skip
+    needed = str(chosen.get("ssl_cert_reqs", "required")).rpartition("CERT_")[2].lower()
+    levels = {
+        "none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED,
+        "0": ssl.CERT_NONE, "1": ssl.CERT_OPTIONAL, "2": ssl.CERT_REQUIRED,
+    }  # fmt: skip
     if needed not in levels:
         raise ImproperlyConfigured(
             f"ssl_cert_reqs is {chosen.get('ssl_cert_reqs')!r}; write 'required', 'optional' or 'none'."

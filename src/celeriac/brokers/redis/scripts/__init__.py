@@ -8,8 +8,8 @@ from typing import Final
 from celeriac.transport.redis.pool import Script
 
 __all__ = [
-    "ARM", "BEAT", "DROP", "EXCHANGE", "GIVE_BACK", "LAPSED", "PUBLISH", "PURGE", "REGISTER", "REVIVE", "REVOKE",
-    "REVOKED",
+    "ARM", "BEAT", "DROP", "EXCHANGE", "GIVE_BACK", "LAPSED", "PUBLISH", "PURGE", "REGISTER", "REVIVE",
+    "REVOKE", "REVOKED",
 ]  # fmt: skip
 
 

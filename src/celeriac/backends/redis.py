@@ -1,0 +1,152 @@
+"""Results in Redis or Valkey, as Celery keeps them there.
+
+1. `RedisBackend`: ``celery-task-meta-<id>`` with an expiry, published on a channel of the same name;
+   ``celery-taskset-meta-<id>`` for groups.
+2. `RedisWatch`: those channels, as documents by task id.
+
+URL: see `celeriac.transport.redis.url.parse`. Options: `global_keyprefix` and those of the transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
+from celeriac.transport.redis.link import Link, pack
+from celeriac.transport.redis.pool import Pool, checked
+from celeriac.transport.redis.subscription import Subscription
+from celeriac.transport.redis.url import parse
+
+__all__ = ["RedisBackend", "RedisWatch"]
+
+TASK: Final = "celery-task-meta-"
+GROUP: Final = "celery-taskset-meta-"
+#: Keys in one command.
+_CHUNK: Final = 1000
+
+
+class RedisWatch:
+    """See `celeriac.backends.base.Watch`."""
+
+    def __init__(self, subscription: Subscription, prefix: bytes) -> None:
+        self._subscription = subscription
+        self._prefix = prefix
+
+    def add(self, ids: Iterable[str]) -> None:
+        self._subscription.add([self._prefix + task_id.encode() for task_id in ids])
+
+    def discard(self, ids: Iterable[str]) -> None:
+        self._subscription.discard([self._prefix + task_id.encode() for task_id in ids])
+
+    def wait(self, timeout: float | None) -> Mapping[str, bytes]:
+        skip = len(self._prefix)
+        return {name[skip:].decode(): document for name, document in self._subscription.wait(timeout)}
+
+    def wake(self) -> None:
+        self._subscription.wake()
+
+    def close(self) -> None:
+        self._subscription.close()
+
+
+class RedisBackend:
+    """See `celeriac.backends.base.ResultBackend`.
+
+    Example:
+        >>> RedisBackend("redis://localhost:6379/1", {}).target().prefix
+        'celery-task-meta-'
+    """
+
+    capabilities: BackendCapabilities = BackendCapabilities()
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self.server = parse(url, options)
+        self._pool = Pool(self.server)
+        prefix = str(options.get("global_keyprefix") or "")
+        self._task = prefix + TASK
+        self._group = prefix + GROUP
+
+    @classmethod
+    def from_url(cls, url: str, options: Mapping[str, Any]) -> RedisBackend:
+        return cls(url, options)
+
+    def store(self, batch: Sequence[StoredResult]) -> None:
+        self._put([(self._task + task_id, document, ttl) for task_id, document, ttl in batch])
+
+    def _put(self, items: Sequence[tuple[str, bytes, float | None]]) -> None:
+        commands = [(key.encode(), _set_and_publish(key, document, ttl)) for key, document, ttl in items]
+        for key, data in self._by_node(commands):
+            self._pool.run(key, _trip(data))
+
+    def _by_node(self, commands: Sequence[tuple[bytes, list[bytes]]]) -> Iterable[tuple[bytes, list[bytes]]]:
+        """One trip; on a cluster, one for each key."""
+        if self._pool.is_cluster or not commands:
+            return commands
+        return [(commands[0][0], [word for _, words in commands for word in words])]
+
+    def load(self, ids: Sequence[str]) -> Mapping[str, bytes]:
+        skip = len(self._task)
+        keys = [(self._task + task_id).encode() for task_id in ids]
+        return {key.decode()[skip:]: document for key, document in self._load(keys).items()}
+
+    def _load(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        size = 1 if self._pool.is_cluster else _CHUNK
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(keys), size):
+            some = keys[start : start + size]
+            values = self._call(some[0], b"MGET", *some)
+            found.update((key, value) for key, value in zip(some, values, strict=True) if value is not None)
+        return found
+
+    def forget(self, ids: Sequence[str]) -> None:
+        self._delete([(self._task + task_id).encode() for task_id in ids])
+
+    def _delete(self, keys: Sequence[bytes]) -> None:
+        size = 1 if self._pool.is_cluster else _CHUNK
+        for start in range(0, len(keys), size):
+            self._call(keys[start], b"DEL", *keys[start : start + size])
+
+    def watch(self, ids: Iterable[str] = ()) -> RedisWatch:
+        watch = RedisWatch(Subscription(self._pool, self._load), self._task.encode())
+        watch.add(ids)
+        return watch
+
+    def target(self) -> ResultTarget | None:
+        return None if self._pool.is_cluster else ResultTarget(self.server.location, self._task)
+
+    def save_group(self, group_id: str, document: bytes, ttl: float | None) -> None:
+        self._put([(self._group + group_id, document, ttl)])
+
+    def load_group(self, group_id: str) -> bytes | None:
+        key = (self._group + group_id).encode()
+        return self._load([key]).get(key)
+
+    def delete_group(self, group_id: str) -> None:
+        self._delete([(self._group + group_id).encode()])
+
+    def expire(self) -> int:
+        """Nothing to do: Redis expires by itself."""
+        return 0
+
+    def describe(self) -> str:
+        place = self.server.path or ",".join(f"{host}:{port}" for host, port in self.server.addresses)
+        return f"redis://{place}/{self.server.db}"
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _call(self, key: bytes, *words: bytes) -> Any:
+        def ask(link: Link, until: float) -> Any:
+            return link.call(*words, deadline=until)
+
+        return self._pool.run(key, ask)
+
+
+def _trip(commands: Sequence[bytes]) -> Callable[[Link, float], Sequence[Any]]:
+    return lambda link, until: checked(link.pipeline(commands, until), link.where)
+
+
+def _set_and_publish(key: str, document: bytes, ttl: float | None) -> list[bytes]:
+    expiry: tuple[Any, ...] = () if ttl is None else (b"PX", max(1, int(ttl * 1000)))
+    return [pack((b"SET", key, document, *expiry)), pack((b"PUBLISH", key, document))]
