@@ -1,14 +1,20 @@
-"""`celeriac beat`: parse, then run the scheduler."""
+"""`celeriac beat`: parse, set up logging and signals, run the scheduler (`beat/`)."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+import signal
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from celeriac.bin.base import DaemonCommand, Option
 from celeriac.bin.context import CLIContext
 from celeriac.bin.params import LOG_LEVEL
+
+if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac
 
 __all__ = ["beat"]
 
@@ -75,13 +81,43 @@ def beat(ctx: click.Context, /, **given: Any) -> None:
     if ctx.args:
         app.config_from_cmdline(ctx.args, namespace="beat")
     with PidFile(given["pidfile"]):
-        app.Beat(
-            max_interval=given["max_interval"],
-            loglevel=given["loglevel"],
-            logfile=given["logfile"],
-            schedule=given["schedule"],
-            scheduler_cls=given["scheduler"],
-            hostname=given["hostname"],
-            no_color=context.no_color,
-            quiet=context.quiet,
-        ).run()
+        run(app, given, context)
+
+
+def run(app: Celeriac, given: Mapping[str, Any], context: CLIContext) -> None:
+    """Schedule until the signal TERM or INT."""
+    from celeriac.app.settings import mask_url
+    from celeriac.beat import Service
+    from celeriac.utils.nodenames import default_nodename, host_format
+
+    hostname = host_format(default_nodename(given["hostname"]))
+    conf = app.conf
+    app.log.setup(
+        given["loglevel"],
+        given["logfile"],
+        redirect_stdouts=conf.worker_redirect_stdouts,
+        redirect_level=conf.worker_redirect_stdouts_level,
+        colorize=False if context.no_color else None,
+        hostname=hostname,
+        log_format=given["log_format"],
+    )
+    app.import_default_modules()
+    app.finalize(auto=True)
+    service = Service(
+        app,
+        max_interval=given["max_interval"],
+        schedule_filename=given["schedule"],
+        scheduler_cls=given["scheduler"],
+        hostname=hostname,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    if not context.quiet:
+        scheduler = service.scheduler
+        print(
+            f"beat {hostname}: app={app.main or '__main__'} transport={mask_url(conf.broker_url or '')} "
+            f"scheduler={type(scheduler).__name__} entries={len(scheduler.schedule)}",
+            file=sys.__stdout__,
+            flush=True,
+        )
+    service.start()

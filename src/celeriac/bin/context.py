@@ -8,13 +8,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from celeriac.exceptions import CeleriacError
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
@@ -120,13 +122,14 @@ def load_app(spec: str | None) -> Celeriac:
         click.UsageError: there is no such module, no application in it, or importing it failed (the traceback
             of the application's own code is printed first).
     """
-    import_from(os.getcwd())
+    from celeriac.app.discovery import find_app
+    from celeriac.app.loading import cwd_in_path
+
     if spec is None:
         from celeriac._state import get_current_app
 
-        return get_current_app()
-    from celeriac.app.utils import find_app
-
+        with cwd_in_path():
+            return get_current_app()
     try:
         return find_app(spec)
     except ModuleNotFoundError as exc:
@@ -137,24 +140,15 @@ def load_app(spec: str | None) -> Celeriac:
             f"{os.getcwd()!r} and on the Python path. Is it the project's folder? (--workdir names another.)"
         ) from exc
     except (AttributeError, ValueError, TypeError) as exc:
-        if _raised_by_user_code(exc):
+        if _user_frame(exc):
             raise _failed(spec) from exc
-        raise click.UsageError(
-            f"The module {spec.partition(':')[0]!r} has no application: {exc}. It should define one, "
-            "app = Celeriac('name'), or be named with the attribute: -A module:attribute."
-        ) from exc
+        raise click.UsageError(f"There is no application {spec!r}: {exc}.") from exc
+    except CeleriacError as exc:
+        frame = _user_frame(exc)
+        where = f" ({frame.filename}, line {frame.lineno})" if frame else ""
+        raise click.ClickException(f"{exc}{where}") from exc
     except Exception as exc:
-        from celeriac.exceptions import CeleriacError
-
-        if isinstance(exc, CeleriacError) and not _raised_by_user_code(exc):
-            raise
         raise _failed(spec) from exc
-
-
-def import_from(folder: str) -> None:
-    """Make modules of `folder` importable, as if Python had been started there."""
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.insert(0, folder)
 
 
 def _is_part_of(missing: str, spec: str) -> bool:
@@ -163,10 +157,11 @@ def _is_part_of(missing: str, spec: str) -> bool:
     return missing != "" and (module == missing or module.startswith(f"{missing}."))
 
 
-def _raised_by_user_code(exc: BaseException) -> bool:
-    package = str(Path(__file__).parent.parent)
+def _user_frame(exc: BaseException) -> traceback.FrameSummary | None:
+    """The innermost place in code that is neither ours nor the import system's; None: there is none."""
+    ours = (str(Path(__file__).parent.parent), str(Path(importlib.__file__).parent), "<frozen importlib")
     frames = traceback.extract_tb(exc.__traceback__)
-    return bool(frames) and not frames[-1].filename.startswith((package, "<frozen importlib"))
+    return next((frame for frame in reversed(frames) if not frame.filename.startswith(ours)), None)
 
 
 def _failed(spec: str) -> click.UsageError:

@@ -79,19 +79,10 @@ def test_completion_scripts(shell: str) -> None:
 
 
 def test_bash_is_told_the_commands(tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "_CELERIAC_COMPLETE": "bash_complete",
-        "COMP_WORDS": "celeriac wor",
-        "COMP_CWORD": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "celeriac"],
-        env={**os.environ, **asked},
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    asked = {"_CELERIAC_COMPLETE": "bash_complete", "COMP_WORDS": "celeriac wor", "COMP_CWORD": "1"}
+    command = [sys.executable, "-m", "celeriac"]
+    environment = {**os.environ, **asked}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == ["plain,worker"]
 
 
