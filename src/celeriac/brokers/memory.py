@@ -346,6 +346,7 @@ class MemoryConsumer:
         self._clock = clock
         self._queues = deque(spec.queues)
         self._woken = False
+        self._hungry = True  # the last exchange brought less than it asked for
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> Received:
         if self._spec.results is None and any(end.results for end in settlements):
@@ -356,6 +357,7 @@ class MemoryConsumer:
         received = self.store.exchange(
             self._spec.id, settlements, tuple(self._queues), limit, self._board, self._clock()
         )
+        self._hungry = len(received.deliveries) < limit
         if received.deliveries:
             self._queues.rotate(-1)  # fairness: another queue is served first next time
         return received
@@ -365,7 +367,7 @@ class MemoryConsumer:
         with self.store.changed:
             while not self._woken and self._spec.id in self.store.leases:
                 now = self._clock()
-                change = self.store.next_change(self._spec.queues, now)
+                change = self.store.next_change(self._spec.queues, now) if self._hungry else None
                 pause = deadline - time.monotonic()
                 if pause <= 0 or (change is not None and change <= now):
                     break

@@ -306,6 +306,33 @@ class ReceiveContract(StoreKit):
         broker.publish([out("a", countdown=0.2)])
         waiter.expect_return()
 
+    def test_wait_hears_of_messages_after_an_exchange_that_brought_less_than_asked(
+        self, broker: Broker
+    ) -> None:
+        broker.publish([out("a")])
+        _, consumer = self.consumer(broker)
+        assert len(consumer.exchange((), 5).deliveries) == 1
+        waiter = Waiter(consumer, 20)
+        broker.publish([out("b")])
+        waiter.expect_return()
+        assert ids(consumer.exchange((), 5).deliveries) == ["b"]
+
+    @pytest.mark.parametrize("limit", [0, 1])
+    def test_wait_is_not_disturbed_by_messages_that_nobody_asked_for(
+        self, broker: Broker, limit: int
+    ) -> None:
+        """A worker whose inbox is full waits for its lane; messages it has no room for must not make it spin."""
+        broker.publish([out(f"{n}") for n in range(9)])
+        _, consumer = self.consumer(broker)
+        returns = 0
+        deadline = time.monotonic() + 0.5
+        while time.monotonic() < deadline:
+            assert len(consumer.exchange((), limit).deliveries) == limit
+            broker.publish([out("more")])
+            consumer.wait(0.1)
+            returns += 1
+        assert returns < 20
+
     def test_wait_returns_when_a_dead_consumer_is_released(self, connect: Callable[[], Broker]) -> None:
         broker = connect()
         broker.publish([out("a")])
