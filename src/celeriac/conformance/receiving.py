@@ -321,7 +321,7 @@ class ReceiveContract(StoreKit):
     def test_wait_is_not_disturbed_by_messages_that_nobody_asked_for(
         self, broker: Broker, limit: int
     ) -> None:
-        """A worker whose inbox is full waits for its lane; messages it has no room for must not make it spin."""
+        """A worker whose inbox is full waits for its lane: what it has no room for must not make it spin."""
         broker.publish([out(f"{n}") for n in range(9)])
         _, consumer = self.consumer(broker)
         returns = 0
