@@ -62,8 +62,9 @@ class ResultSet(ResultBase):
     @property
     def backend(self) -> ResultBackend:
         """Its result store."""
-        own = next((leaf.backend for leaf in self._leaves() if leaf.app is not None), None)
-        return own if own is not None else self.app.backend
+        leaf = next((leaf for leaf in self._leaves() if leaf.app is not None), self)
+        found: ResultBackend = self.app.backend if leaf is self else leaf.backend
+        return found
 
     # -- members ---------------------------------------------------------------------------------------------
 
@@ -133,7 +134,8 @@ class ResultSet(ResultBase):
 
     def _store(self) -> ResultBackend:
         leaf = next((leaf for leaf in self._leaves() if leaf._leaf_ids()), None)
-        return leaf._store() if leaf is not None else self.backend  # type: ignore[no-any-return]
+        found: ResultBackend = leaf._store() if leaf is not None else self.backend
+        return found
 
     def _leaf_ids(self) -> list[str]:
         """Ids whose documents must still be waited for."""

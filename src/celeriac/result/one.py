@@ -237,8 +237,8 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
         backend = self.backend
         if not backend.capabilities.stores:
             raise NotImplementedError(
-                "No result backend is configured, so nobody knows what became of a task. Set `result_backend`, e.g. "
-                "to 'redis://' or 'sqlite://'."
+                "No result backend is configured, so nobody knows what became of a task. Set "
+                "`result_backend`, for example to 'redis://' or 'sqlite://'."
             )
         return backend
 
@@ -263,7 +263,7 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
 
     @property
     def state(self) -> str:
-        """``PENDING`` (or unknown), ``STARTED``, ``RETRY``, ``SUCCESS``, ``FAILURE``, ``REVOKED``, or another."""
+        """One of `celeriac.states`, or one of the task's own. Unknown ids are ``PENDING``, too."""
         return self._state
 
     @property
