@@ -119,6 +119,8 @@ class Retry(TaskPredicate):
         message: text, or None.
         exc: the exception that caused the retry, or None.
         when: seconds (int or float), or the datetime of the next try.
+        sig: the next call as a signature, where it is not the worker that publishes it.
+        options: what `Task.retry` was given for the next call (`args`, `kwargs`, `eta`, `countdown`, …).
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Retry(TaskPredicate):
         self.when = when
         self.is_eager = is_eager
         self.sig = sig
+        self.options: dict[str, Any] = {}
         super().__init__(self, exc, when, **kwargs)
 
     def humanize(self) -> str:

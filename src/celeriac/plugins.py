@@ -2,8 +2,8 @@
 
 1. The table of our own transports and result stores.
 2. Others, by entry point: groups ``celeriac.brokers`` and ``celeriac.backends``; the entry's name is the
-   scheme, its object a class with ``from_url(url, options) -> instance``. A class path in place of a scheme
-   works as well.
+   scheme, its object a class that is called with (url, options). A class path in place of a scheme works as
+   well.
 3. The errors: an unknown scheme names its neighbours, a missing library names what to install.
 
 Not here: settings, and when a connection is made (`app.base` composes).
@@ -105,7 +105,7 @@ def _make(
         kind = load_class(plugin.path) if plugin else _foreign(what, group, table, scheme, url)
     except ModuleNotFoundError as exc:
         raise _missing_library(what, scheme, plugin, exc) from exc
-    return kind.from_url(url if "://" in url else f"{url}://", dict(options or {}))
+    return kind(url if "://" in url else f"{url}://", dict(options or {}))
 
 
 def load_class(path: str) -> Any:
@@ -129,7 +129,7 @@ def _foreign(what: str, group: str, table: Mapping[str, Plugin], scheme: str, ur
         except (ImportError, AttributeError, ValueError) as exc:
             raise ImproperlyConfigured(
                 f"The {what} class {path!r} cannot be imported: {exc}. Write it as 'package.module:Class'; "
-                "the class needs a constructor from_url(url, options)."
+                "the class is called with (url, options)."
             ) from exc
     known = sorted({*table, *installed})
     close = difflib.get_close_matches(scheme, known, n=1)

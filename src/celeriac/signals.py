@@ -195,7 +195,7 @@ class Signal:
 
 def _canonical(sender: Any) -> Any:
     """A shared task stands for its copy in every app, so all of them send as the one that was declared."""
-    return getattr(sender, "declared", sender) if sender is not None else None
+    return getattr(sender, "__declared__", sender) if sender is not None else None
 
 
 def _identity(target: Any) -> Hashable:

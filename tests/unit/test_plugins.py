@@ -17,10 +17,6 @@ class Recorder:
         self.url = url
         self.options = options
 
-    @classmethod
-    def from_url(cls, url: str, options: dict[str, Any]) -> Recorder:
-        return cls(url, options)
-
 
 @pytest.mark.parametrize(
     ("url", "scheme"),

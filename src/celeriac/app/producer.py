@@ -1,0 +1,307 @@
+"""From a call to a stored message.
+
+1. `Producer.call`: one call of a task. The hot path of `delay()`: what does not change from call to call is worked
+   out once per task (`Plan`).
+2. `Producer.send`: many calls in one batch (groups, `apply_many`); `send_task`: a call by name.
+3. `Producer.followups`, `Producer.retry`: what a worker publishes together with an acknowledgement, as values.
+
+Not here: which options a call has (`options.py`), where it goes (`routes.py`), what a message looks like
+(`wire/protocol.py`), how it is stored (`brokers/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from celeriac import _state, signals
+from celeriac.app.followups import followups, next_try
+from celeriac.app.ids import new_id, reply_id
+from celeriac.app.options import LIGHT, Parent, Prepared, current_parent, fields_of, patience
+from celeriac.app.queues import declarations
+from celeriac.app.routes import Destination
+from celeriac.brokers.base import Outgoing
+from celeriac.wire import json
+from celeriac.wire.protocol import write
+
+if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac
+    from celeriac.app.task import Task
+    from celeriac.brokers.base import Delivery
+    from celeriac.canvas import Sending
+    from celeriac.exceptions import Retry
+    from celeriac.execution.call import Context
+    from celeriac.execution.conclude import Conclusion
+    from celeriac.result import AsyncResult
+    from celeriac.wire.message import Message
+    from celeriac.wire.protocol import Call
+
+__all__ = ["Plan", "Producer"]
+
+_running = _state.running
+_before = signals.before_task_publish
+_after = signals.after_task_publish
+_LIGHT_KEYS: Final = LIGHT.keys()
+
+_Request = tuple[str, Sequence[Any], Mapping[str, Any] | None, dict[str, Any], Any]
+
+
+class Plan(NamedTuple):
+    """A task's calls without options, as far as they are all alike.
+
+    `write` makes the message of one; `fixed` is false when a call has to be looked at each time (a routing
+    function, an expiry, a `shadow_name`).
+    """
+
+    producer: Producer
+    write: Callable[..., Message]
+    destination: Destination
+    priority: int
+    fixed: bool
+
+
+class Producer:
+    """Publishes the calls of one app. Thread-safe; made anew when the configuration changes.
+
+    Args:
+        app: a configured app.
+    """
+
+    def __init__(self, app: Celeriac) -> None:
+        from celeriac.result import AsyncResult
+
+        self.app = app
+        self.broker = app.broker
+        self.timeout: float = app.conf.broker_publish_timeout
+        self._result = AsyncResult
+        self._declared: set[str] = set()
+
+    # -- calls ----------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        task: Task[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None,
+        task_id: str | None,
+        options: dict[str, Any],
+    ) -> AsyncResult[Any]:
+        """Publish one call of `task`; return when it is stored. Hot."""
+        plan = task._plan
+        if plan is None or plan.producer is not self:
+            plan = self._plan(task)
+        if options or not plan.fixed or _running.get() is not None or _before.receivers or _after.receivers:
+            return self._call_with(task.name, args, kwargs, task_id, options, task)
+        call_id = task_id or new_id()
+        message = plan.write(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_id())
+        queue, exchange, routing_key = plan.destination[:3]
+        self.broker.publish(
+            (Outgoing(message, queue, exchange, routing_key, plan.priority),), timeout=self.timeout
+        )
+        return self._result(call_id, None, task.name, self.app)
+
+    def send_task(
+        self, name: str, args: Any, kwargs: Any, options: dict[str, Any], task: Task[..., Any] | None = None
+    ) -> AsyncResult[Any]:
+        """Publish a call by the task's name; whether anybody knows it shows in the worker."""
+        return self._call_with(name, args or (), kwargs, None, options, task)
+
+    def _call_with(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None,
+        task_id: str | None,
+        options: dict[str, Any],
+        task: Task[..., Any] | None,
+    ) -> AsyncResult[Any]:
+        if task_id is not None:
+            options["task_id"] = task_id
+        parent = current_parent()
+        prepared = self.prepare(name, args, kwargs, options, task, parent)
+        self._publish([prepared], patience(options, self.app.conf))
+        result = self._result(prepared.id, None, name, self.app)
+        if parent is not None and parent[0].trail and options.get("add_to_parent", True):
+            parent[1].add_child(result)
+        return result
+
+    def call_many(
+        self,
+        task: Task[..., Any],
+        calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
+        options: dict[str, Any],
+    ) -> list[AsyncResult[Any]]:
+        """Publish many calls of `task` in one batch."""
+        prepared = self._prepare_all((task.name, args, kwargs, dict(options), task) for args, kwargs in calls)
+        if prepared:
+            self._publish(prepared, patience(options, self.app.conf))
+        return [self._result(one.id, None, task.name, self.app) for one in prepared]
+
+    def send(
+        self, sendings: Iterable[Sending], *, timeout: float | None = None, producer: Any = None
+    ) -> None:
+        """Publish `sendings` (a canvas's messages) in one batch."""
+        prepared = self._prepare_sendings(sendings)
+        if prepared:
+            self._publish(prepared, self.timeout if timeout is None else timeout)
+
+    # -- for workers ----------------------------------------------------------------------------------------
+
+    def outgoing(self, sendings: Iterable[Sending]) -> list[Outgoing]:
+        """`sendings` as messages that somebody else publishes (a settlement)."""
+        prepared = self._prepare_sendings(sendings)
+        for one in prepared:
+            self._announce(one)
+        return [one.outgoing for one in prepared]
+
+    def followups(self, call: Call, context: Context, conclusion: Conclusion) -> list[Outgoing]:
+        """What a concluded call sets off: links, the next step of its chain, errbacks."""
+        return self.outgoing(followups(self.app, call, context, conclusion))
+
+    def retry(self, call: Call, delivery: Delivery, retry: Retry) -> Outgoing:
+        """The next try of a delivered call, as its `Retry` wants it."""
+        return next_try(self.app, call, delivery, retry)
+
+    # -- making messages ------------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None,
+        options: dict[str, Any],
+        task: Task[..., Any] | None,
+        parent: Parent | None = None,
+    ) -> Prepared:
+        """Route a call (made by `parent`) with its options, and write its message."""
+        app = self.app
+        if task is not None:
+            options = {**task.execution_options, **options}
+            if "shadow" not in options and task.names_shadows:
+                options["shadow"] = task.shadow_name(args, kwargs or {}, options)
+        options = app.router.route(options, options.get("route_name") or name, args, kwargs, task)
+        destination = app.router.destination(options)
+        fields = fields_of(options, app, task, parent)
+        message = write(
+            name=name,
+            args=args if isinstance(args, (list, tuple)) else list(args),
+            kwargs=None if not kwargs else dict(kwargs),
+            exchange=destination.info_exchange,
+            routing_key=destination.info_key,
+            **fields.message,
+        )
+        queue, exchange, routing_key = destination[:3]
+        outgoing = Outgoing(
+            message, queue, exchange, routing_key, fields.message["priority"], fields.countdown, fields.due
+        )
+        return Prepared(fields.message["id"], name, outgoing, destination, (args, kwargs), options)
+
+    def _prepare_sendings(self, sendings: Iterable[Sending]) -> list[Prepared]:
+        find = self.app.tasks.get
+        return self._prepare_all(
+            (name, args, kwargs, options, find(name)) for name, args, kwargs, options in sendings
+        )
+
+    def _prepare_all(self, calls: Iterable[_Request]) -> list[Prepared]:
+        """Prepare many calls; those that differ in nothing but arguments and ids go by their task's plan."""
+        parent = current_parent()
+        heavy = parent is not None and self.app.conf.task_inherit_parent_priority
+        shared: dict[str, Any] = {"reply_to": reply_id()}
+        if parent is not None:
+            shared["root_id"] = parent[1].root_id or parent[1].id
+            shared["parent_id"] = parent[1].id
+        prepared: list[Prepared] = []
+        for name, args, kwargs, options, task in calls:
+            plan = None if heavy or task is None or not options.keys() <= _LIGHT_KEYS else task._plan
+            if plan is None or plan.producer is not self or not plan.fixed:
+                prepared.append(self.prepare(name, args, kwargs, options, task, parent))
+                if task is not None and (task._plan is None or task._plan.producer is not self):
+                    self._plan(task)
+                continue
+            fields = dict(shared)
+            for option, value in options.items():
+                if value is not None:
+                    fields[LIGHT[option]] = value
+            call_id = fields.get("id") or new_id()
+            fields["id"] = call_id
+            message = plan.write(args=args, kwargs=kwargs or None, **fields)
+            queue, exchange, routing_key = plan.destination[:3]
+            outgoing = Outgoing(message, queue, exchange, routing_key, plan.priority)
+            prepared.append(Prepared(call_id, name, outgoing, plan.destination, (args, kwargs), options))
+        return prepared
+
+    def _plan(self, task: Task[..., Any]) -> Plan:
+        """Work out what all plain calls of `task` share."""
+        app = self.app
+        own = task.execution_options
+        routed = app.router.route(own, task.name, (), {}, task) if app.router.static else dict(own)
+        destination = app.router.destination(routed)
+        fields = fields_of(routed, app, task, None)
+        same = {
+            key: value for key, value in fields.message.items() if key not in ("id", "reply_to", "root_id")
+        }
+        priority = same["priority"]
+        plan = Plan(
+            self,
+            partial(
+                write,
+                name=task.name,
+                exchange=destination.info_exchange,
+                routing_key=destination.info_key,
+                **same,
+            ),
+            destination,
+            priority,
+            app.router.static
+            and not destination.exchange
+            and not task.names_shadows
+            and own.get("expires") is None
+            and fields.countdown is None
+            and fields.due is None,
+        )
+        task.__dict__["_plan"] = plan
+        return plan
+
+    # -- publishing -----------------------------------------------------------------------------------------
+
+    def _publish(self, prepared: Sequence[Prepared], timeout: float) -> None:
+        for one in prepared:
+            self._announce(one)
+            self._declare(one.destination)
+        self.broker.publish([one.outgoing for one in prepared], timeout=timeout)
+        if _after.receivers:
+            for one in prepared:
+                message = one.outgoing.message
+                _after.send(
+                    sender=one.name,
+                    body=one.body(),
+                    headers=message.headers,
+                    exchange=one.destination.info_exchange,
+                    routing_key=one.destination.info_key,
+                )
+
+    def _announce(self, one: Prepared) -> None:
+        """`before_task_publish`: receivers may add to headers and properties."""
+        if not _before.receivers:
+            return
+        message = one.outgoing.message
+        queue = one.destination.declare
+        _before.send(
+            sender=one.name,
+            body=one.body(),
+            exchange=one.destination.info_exchange,
+            routing_key=one.destination.info_key,
+            declare=[queue] if queue is not None else [],
+            headers=message.headers,
+            properties=message.properties,
+            retry_policy=one.options.get("retry_policy") or self.app.conf.task_publish_retry_policy,
+        )
+        message.headers.update(json.plain(message.headers))
+        message.properties.update(json.plain(message.properties))
+
+    def _declare(self, destination: Destination) -> None:
+        """Exchanges need their bindings known before anything can be sent through them; once each."""
+        if destination.exchange and destination.exchange not in self._declared:
+            self.broker.declare(declarations(self.app.queues.values()))
+            self._declared.add(destination.exchange)
