@@ -190,7 +190,7 @@ class Command(click.Command):
     def _added_by_application(self, ctx: click.Context) -> list[click.Parameter]:
         """Options that `app.user_options` holds for this command (``preload``: for every command)."""
         context = ctx.find_object(CLIContext)
-        if context is None or context.spec is None or ctx.resilient_parsing:
+        if context is None or not context.names_app or ctx.resilient_parsing:
             return []
         try:
             added = context.app.user_options
@@ -216,7 +216,7 @@ class Command(click.Command):
         values = {name: ctx.params.pop(name) for name in list(ctx.params) if name not in own}
         ctx.meta[USER_OPTIONS] = values
         context = ctx.find_object(CLIContext)
-        if context is None or context.spec is None:
+        if context is None or not context.names_app:
             return
         preload = {param.name for param in context.app.user_options.get("preload", ())}
         if preload:
@@ -254,7 +254,7 @@ def _advice(ctx: click.Context) -> str:
 
     broker = mask_url(str(app.conf.broker_url or "sqlite://"))
     return (
-        f"\nThe broker is {broker}. Is it running? Choose another with -b, CELERIAC_BROKER_URL or broker_url."
+        f"\nThe broker is {broker}; -b, CELERIAC_BROKER_URL or broker_url name another."
     )
 
 

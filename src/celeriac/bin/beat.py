@@ -1,20 +1,14 @@
-"""`celeriac beat`: parse, set up logging and signals, run the scheduler (`beat/`)."""
+"""`celeriac beat`: parse, then run `apps/beat.py`."""
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from celeriac.bin.base import DaemonCommand, Option
 from celeriac.bin.context import CLIContext
 from celeriac.bin.params import LOG_LEVEL
-
-if TYPE_CHECKING:
-    from celeriac.app.base import Celeriac
 
 __all__ = ["beat"]
 
@@ -74,50 +68,24 @@ def beat(ctx: click.Context, /, **given: Any) -> None:
         detach(ctx, "beat")
         return
 
+    from celeriac.apps.beat import Beat
     from celeriac.bin.daemon import PidFile, become
+    from celeriac.utils.nodenames import default_nodename, host_format
 
     become(given["uid"], given["gid"], given["umask"])
     app = context.app
     if ctx.args:
         app.config_from_cmdline(ctx.args, namespace="beat")
     with PidFile(given["pidfile"]):
-        run(app, given, context)
-
-
-def run(app: Celeriac, given: Mapping[str, Any], context: CLIContext) -> None:
-    """Schedule until the signal TERM or INT."""
-    from celeriac.app.settings import mask_url
-    from celeriac.beat import Service
-    from celeriac.utils.nodenames import default_nodename, host_format
-
-    hostname = host_format(default_nodename(given["hostname"]))
-    conf = app.conf
-    app.log.setup(
-        given["loglevel"],
-        given["logfile"],
-        redirect_stdouts=conf.worker_redirect_stdouts,
-        redirect_level=conf.worker_redirect_stdouts_level,
-        colorize=False if context.no_color else None,
-        hostname=hostname,
-        log_format=given["log_format"],
-    )
-    app.import_default_modules()
-    app.finalize(auto=True)
-    service = Service(
-        app,
-        max_interval=given["max_interval"],
-        schedule_filename=given["schedule"],
-        scheduler_cls=given["scheduler"],
-        hostname=hostname,
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: service.stop())
-    if not context.quiet:
-        scheduler = service.scheduler
-        print(
-            f"beat {hostname}: app={app.main or '__main__'} transport={mask_url(conf.broker_url or '')} "
-            f"scheduler={type(scheduler).__name__} entries={len(scheduler.schedule)}",
-            file=sys.__stdout__,
-            flush=True,
-        )
-    service.start()
+        Beat(
+            given["max_interval"],
+            app,
+            no_color=context.no_color,
+            loglevel=given["loglevel"],
+            logfile=given["logfile"],
+            schedule=given["schedule"],
+            scheduler=given["scheduler"],
+            quiet=context.quiet,
+            hostname=host_format(default_nodename(given["hostname"])),
+            log_format=given["log_format"],
+        ).run()

@@ -41,7 +41,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 def task_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of the application's tasks that begin with `incomplete`."""
     app = load_app(_spec(ctx))
-    app.loader.import_default_modules()
+    app.import_default_modules()
     return [CompletionItem(name) for name in sorted(app.tasks) if name.startswith(incomplete)]
 
 

@@ -69,6 +69,11 @@ class CLIContext:
         """The application when it is there already; never imports."""
         return self._app
 
+    @property
+    def names_app(self) -> bool:
+        """Was an application chosen (as opposed to the default one)?"""
+        return self.spec is not None or self._app is not None
+
     def choose(self, option: str, value: Any) -> None:
         """Take the value of one global option, wherever on the command line it stood."""
         if option == "app":

@@ -23,7 +23,7 @@ def bindings(ctx: click.Context) -> None:
     from celeriac.app.queues import declarations
 
     context: CLIContext = ctx.obj
-    declared = [each for queue in context.app.amqp.queues.values() for each in declarations(queue)]
+    declared = [each for queue in context.app.queues.values() for each in declarations(queue)]
     rows = [(each.name, f"{each.exchange}({each.exchange_type})", each.routing_key) for each in declared]
     context.echo(table(("queue", "exchange", "routing key"), rows))
 
@@ -34,7 +34,8 @@ def tasks(ctx: click.Context) -> None:
     """List the registered tasks."""
     context: CLIContext = ctx.obj
     app = context.app
-    app.loader.import_default_modules()
+    app.import_default_modules()
+    app.finalize(auto=True)
     for name in sorted(app.tasks):
         if not name.startswith(("celery.", "celeriac.")):
             context.echo(name)

@@ -11,15 +11,20 @@ Not here: how options behave (`base.py`).
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from celeriac.bin.base import Group, Option, write_options
 from celeriac.bin.context import CLIContext
 
-__all__ = ["COMMANDS", "Root", "celeriac", "main"]
+if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac as Application
+
+__all__ = ["COMMANDS", "Root", "celeriac", "main", "run"]
 
 COMMANDS: Final = {
     "beat": "celeriac.bin.beat:beat",
@@ -58,9 +63,8 @@ class Root(Group):
             return added
         path = COMMANDS.get(cmd_name)
         if path is not None:
-            from celeriac.plugins import load_class
-
-            found: click.Command = load_class(path)
+            module, _, name = path.partition(":")
+            found: click.Command = getattr(import_module(module), name)
             return found
         plugin = plugins().get(cmd_name)
         return plugin.load() if plugin is not None else None
@@ -194,8 +198,16 @@ def celeriac(
         click.echo(ctx.get_help())
         return
     no_color = no_color or bool(os.environ.get("NO_COLOR"))
-    context = CLIContext(app, no_color, workdir, quiet)
-    chosen = {"broker": broker, "result_backend": result_backend, "loader": loader, "config": config}
+    context: CLIContext = ctx.obj or CLIContext()
+    context.no_color, context.quiet = no_color, quiet
+    chosen = {
+        "workdir": workdir,
+        "app": app,
+        "broker": broker,
+        "result_backend": result_backend,
+        "loader": loader,
+        "config": config,
+    }
     for option, value in chosen.items():
         if value is not None:
             context.choose(option, value)
@@ -209,3 +221,12 @@ def celeriac(
 def main() -> None:
     """Run the command line of this process, and exit."""
     celeriac(prog_name="celeriac")
+
+
+def run(app: Application, argv: Sequence[str]) -> Any:
+    """Run one command for `app` (`app.start()`, `app.worker_main()`); return its exit code.
+
+    Raises:
+        click.ClickException: as the command does.
+    """
+    return celeriac.main(list(argv), "celeriac", standalone_mode=False, obj=CLIContext(app)) or 0

@@ -46,7 +46,7 @@ def purge(
     What is running goes on; dead letters stay (`celeriac dead drop`).
     """
     context: CLIContext = ctx.obj
-    chosen = list(queues) if queues else context.app.amqp.queues.consumed
+    chosen = list(queues) if queues else context.app.queues.consumed
     names = [name for name in chosen if name not in (exclude_queues or ())]
     if not names:
         raise Failure("No queue is left to purge: all were excluded.")

@@ -41,7 +41,7 @@ def queues_(ctx: click.Context, queues: list[str] | None, json: bool) -> None:
     """
     context: CLIContext = ctx.obj
     app = context.app
-    shown = list(queues) if queues else sorted({*app.broker.queues(), *app.amqp.queues.consumed})
+    shown = list(queues) if queues else sorted({*app.broker.queues(), *app.queues.consumed})
     found = app.broker.stats(shown)
     if json:
         context.echo(dumps([{**stats._asdict(), "unattended": unattended(stats)} for stats in found]))

@@ -15,6 +15,4 @@ __all__ = ["report"]
 def report(ctx: click.Context) -> None:
     """Show versions, platform and settings, as a bug report needs them."""
     context: CLIContext = ctx.obj
-    app = context.app
-    app.loader.import_default_modules()
-    context.echo(app.bugreport())
+    context.echo(context.app.bugreport())

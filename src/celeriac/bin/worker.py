@@ -21,7 +21,6 @@ from celeriac.bin.params import COMMA_SEPARATED_LIST, CONCURRENCY, LOG_LEVEL, WO
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
-
     from celeriac.worker.options import WorkerOptions
 
 __all__ = ["worker"]
