@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from celeriac.app.base import Celeriac
 
 from celeriac import _state, states
+from celeriac.app.base import Celeriac
 from celeriac.backends.base import StoredResult
 from celeriac.exceptions import IncompleteStream, TaskRevokedError, TimeoutError
 from celeriac.execution.call import Context

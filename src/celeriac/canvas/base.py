@@ -155,7 +155,8 @@ class Signature(dict[str, Any], Generic[R_co]):
 
     def delay(self, *partial_args: Any, **partial_kwargs: Any) -> AsyncResult[R_co]:
         """`apply_async(partial_args, partial_kwargs)`."""
-        return self.apply_async(partial_args, partial_kwargs)
+        result: AsyncResult[R_co] = self.apply_async(partial_args, partial_kwargs)
+        return result
 
     def apply(
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any

@@ -118,7 +118,6 @@ class chain(Signature[Any]):
     def _copied(self, args: Any, kwargs: Any, options: Any) -> Signature[Any]:
         made = chain([task.clone() for task in self.tasks], app=self._app, **options)
         made["args"] = tuple(args)
-        made["kwargs"].update({key: value for key, value in kwargs.items() if key != "tasks"})
         made["immutable"] = self["immutable"]
         return made
 

@@ -80,7 +80,6 @@ class group(Signature[list[Any]]):
     def _copied(self, args: Any, kwargs: Any, options: Any) -> Signature[list[Any]]:
         made = group([task.clone() for task in self.tasks], app=self._app, **options)
         made["args"] = tuple(args)
-        made["kwargs"].update({key: value for key, value in kwargs.items() if key != "tasks"})
         made["immutable"] = self["immutable"]
         return made
 
@@ -117,11 +116,11 @@ class group(Signature[list[Any]]):
             return self.freeze()
         group_id = options.pop("task_id", None) or self.id or uuid()
         sendings, results = self._spread(args, kwargs, {**options, "group_id": group_id})
-        app.producer.send(sendings, producer=producer)
+        _send(app, sendings)
         result = app.GroupResult(group_id, results)
-        running = _state.running.get()
-        if add_to_parent and running is not None:
-            running[1].add_child(result)
+        parent = app.current_worker_task if add_to_parent else None
+        if parent is not None:
+            parent.add_trail(result)
         return result
 
     def sendings(
@@ -250,6 +249,42 @@ class group(Signature[list[Any]]):
 
     def __repr__(self) -> str:
         return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
+
+
+def _send(app: Any, sendings: list[Sending]) -> None:
+    """Check the arguments of all calls, then send them in one batch.
+
+    Tasks that send themselves (an `apply_async` of their own or put in place of ours, arguments that are not
+    what travels) do so, one by one.
+    """
+    known: dict[str, tuple[Any, Any]] = {}
+    batch: list[Sending] = []
+    alone: list[tuple[Any, Sending]] = []
+    for sending in sendings:
+        name = sending.task
+        if name not in known:
+            task = app.tasks.get(name)
+            known[name] = (
+                task.arguments if task is not None and task.typing else None,
+                task if task is not None and _sends_itself(task) else None,
+            )
+        takes, task = known[name]
+        if task is not None:
+            alone.append((task, sending))
+            continue
+        if takes is not None and (sending.kwargs or not takes.fewest <= len(sending.args) <= takes.most):
+            takes.check(sending.args, sending.kwargs)
+        batch.append(sending)
+    if batch:
+        app.producer.send(batch)
+    for task, sending in alone:
+        task.apply_async(sending.args, sending.kwargs, **sending.options)
+
+
+def _sends_itself(task: Any) -> bool:
+    method = type(task).apply_async
+    ours = method.__module__ == "celeriac.app.task" and not hasattr(method, "__wrapped__")
+    return not ours or "apply_async" in vars(task) or getattr(task, "_codec", None) is not None
 
 
 _GROUP_ONLY = frozenset({"task_id", "group_id", "group_index", "root_id", "parent_id"})
