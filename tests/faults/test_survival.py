@@ -67,13 +67,24 @@ def test_an_unknown_task_is_parked_then_dead_lettered(client: Celeriac, node: St
     assert type(result.result).__name__ == "NotRegistered"
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio"])
-@pytest.mark.parametrize("how", ["kill", "exit", "abort", "segv"])
+@pytest.mark.parametrize(
+    ("store", "pool", "how"),
+    [
+        ("sqlite", "prefork", "kill"),
+        ("sqlite", "prefork", "segv"),
+        ("redis", "prefork", "kill"),
+        ("redis", "prefork", "exit"),
+        ("redis", "prefork", "abort"),
+        ("redis", "prefork", "segv"),
+        ("redis", "threads", "kill"),
+        ("redis", "asyncio", "exit"),
+        ("redis", "solo", "segv"),
+    ],
+    indirect=["store"],
+)
 def test_a_task_that_kills_its_process(
-    store: Store, client: Celeriac, node: Start, journal: Journal, pool: str, how: str
+    client: Celeriac, node: Start, journal: Journal, pool: str, how: str
 ) -> None:
-    if store.name == "sqlite" and pool != "prefork":
-        pytest.skip("one store is enough for the other pools")
     worker = node("-c", "1", "-P", pool)
     pid = worker.pid
     result = client.send_task("die", args=("d", how))

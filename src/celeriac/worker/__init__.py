@@ -14,11 +14,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import platform
 import socket
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from celeriac import __version__
+from celeriac.app.queues import declarations
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.worker.banner import Facts, banner, headline
 from celeriac.worker.options import POOLS, WorkerOptions
 
 if TYPE_CHECKING:
@@ -36,16 +41,18 @@ def start(app: Celeriac, options: WorkerOptions) -> int:
         ImproperlyConfigured: an option or setting is wrong.
     """
     from celeriac import signals
-    from celeriac.worker import banner, logs
+    from celeriac.worker import logs
     from celeriac.worker.supervisor import Supervisor
 
     options = complete(app, options)
     signals.celeryd_init.send(sender=options.hostname, instance=None, conf=app.conf, options=options._asdict())
     logs.setup(app, options)
     signals.celeryd_after_setup.send(sender=options.hostname, instance=None, conf=app.conf)
+    warnings = _prepare_queues(app, options)
     if not options.quiet:
-        print(banner.render(app, options), flush=True)
-    _prepare_queues(app, options)
+        facts = _facts(app, options, warnings)
+        print(banner(facts, color=bool(options.color)) if sys.stdout.isatty() else headline(facts))
+        sys.stdout.flush()
     signals.worker_init.send(sender=None)
     app.broker.close()  # nothing connected may cross the fork
     app.backend.close()
@@ -58,7 +65,9 @@ def start(app: Celeriac, options: WorkerOptions) -> int:
 
 def complete(app: Celeriac, options: WorkerOptions) -> WorkerOptions:
     """Options with every question answered, from the settings where the command line is silent."""
-    app.import_default_modules(options.include)
+    app.loader.import_default_modules()
+    for module in options.include:
+        app.loader.import_task_module(module)
     app.finalize(auto=True)
     conf = app.conf
     pool = POOLS.get(options.pool or conf.worker_pool)
@@ -97,14 +106,43 @@ def store_name(app: Celeriac) -> str:
     return hashlib.sha256(f"{app.conf.broker_url} {os.getcwd()}".encode()).hexdigest()[:16]
 
 
-def _prepare_queues(app: Celeriac, options: WorkerOptions) -> None:
-    """Declare, purge if asked, and warn of what the store cannot promise. A broker that is down is waited for."""
+def _prepare_queues(app: Celeriac, options: WorkerOptions) -> Sequence[str]:
+    """Declare, purge if asked; return what the store cannot promise. A broker that is down is waited for."""
     try:
-        app.broker.declare([app.queues[name] for name in options.queues or ()])
+        app.broker.declare(declarations([app.queues[name] for name in options.queues or ()]))
         if options.purge:
             for name in options.queues or ():
                 logger.warning("Purged %d messages from %s.", app.broker.purge(name), name)
-        for warning in app.broker.warnings():
-            logger.warning("%s", warning)
+        warnings = app.broker.warnings()
     except OperationalError as exc:
         logger.error("Cannot reach the broker yet: %s", exc)
+        return ()
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return warnings
+
+
+def _facts(app: Celeriac, options: WorkerOptions, warnings: Sequence[str]) -> Facts:
+    conf = app.conf
+    try:
+        server = app.broker.describe()
+    except OperationalError:
+        server = "not reachable yet"
+    return Facts(
+        hostname=str(options.hostname),
+        version=__version__,
+        platform=f"{platform.system()} Python {platform.python_version()}",
+        app=app.main or "__main__",
+        transport=conf.broker_url or "",
+        server=server,
+        results=conf.result_backend or "disabled",
+        concurrency=options.concurrency or 1,
+        pool=options.pool or "",
+        task_events=bool(options.task_events),
+        acks_late=conf.task_acks_late,
+        time_limit=options.time_limit or conf.task_time_limit,
+        soft_time_limit=options.soft_time_limit or conf.task_soft_time_limit,
+        queues=declarations([app.queues[name] for name in options.queues or ()]),
+        tasks=sorted(app.tasks),
+        warnings=warnings,
+    )

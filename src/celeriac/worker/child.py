@@ -113,6 +113,7 @@ def serve(app: Celeriac, options: WorkerOptions, order: Order, control: socket.s
     processor.revoked.update(order.detail.get("revoked", ()))
     _Control(control, lane, processor, identity)
     consumer = _register(broker, spec)
+    ledger.lease_taken()
     courier = Courier(consumer, app.backend, lane, ledger, on_lost=_lost)
     processor.courier = courier
     lane.courier = courier
@@ -190,13 +191,14 @@ def _steward(app: Celeriac, order: Order, control: socket.socket) -> int:
 def main() -> None:
     """Entry of a spawned child: the order comes as JSON."""
     from celeriac.app.discovery import find_app
+    from celeriac.worker import complete
 
     detail = json.loads(sys.argv[1])
     app = find_app(detail.pop("app"))
-    app.loader_import_default_modules()
-    app.finalize(auto=True)
     control = socket.socket(fileno=detail.pop("fd"))
-    sys.exit(run_role(app, Order(**detail), control))
+    order = Order(**detail)
+    complete(app, WorkerOptions(**order.detail["options"]))
+    sys.exit(run_role(app, order, control))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ LONG = 0.05
 #: Seconds of sleep at most, for the pulse in the ledger.
 NAP = 2.0
 
+_AWAKE, _LISTENING, _DOZING = 0, 1, 2
+
 
 class Courier(threading.Thread):
     """Moves deliveries from the broker to the lane and settlements back.
@@ -73,7 +75,8 @@ class Courier(threading.Thread):
         self.urgent: deque[tuple[Settlement, threading.Event, list[bool]]] = deque()
         self.offset = 0.0  # the broker's clock minus ours
         self.fetching = True
-        self.asleep = False
+        self.asleep = _AWAKE
+        self._bell = threading.Event()
         self._stopping = False
         self._mark = 0
         self.failure: BaseException | None = None
@@ -83,40 +86,41 @@ class Courier(threading.Thread):
     def post(self, settlement: Settlement, *, now: bool) -> None:
         """Take over a finished delivery. `now`: the lane has nothing else to do, so do not wait for more."""
         self.outbox.append(settlement)
-        if now and self.asleep:
-            self.consumer.wake()
+        if now:
+            self.poke()
 
     def notice(self, result: StoredResult) -> None:
         """Store a result that ends nothing (STARTED, a custom state)."""
         self.notices.append(result)
-        if self.asleep:
-            self.consumer.wake()
+        self.poke()
 
     def settle_now(self, settlement: Settlement) -> bool:
         """Settle before the body runs (early acknowledgement); True when the broker has accepted it."""
         done, accepted = threading.Event(), [False]
         self.urgent.append((settlement, done, accepted))
-        self.consumer.wake()
+        self.poke()
         done.wait()
         return accepted[0]
 
     def poke(self) -> None:
-        """The lane ran dry or something changed: look again."""
-        if self.asleep:
+        """Something changed: look again, if asleep."""
+        if self.asleep == _LISTENING:
             self.consumer.wake()
+        elif self.asleep == _DOZING:
+            self._bell.set()
 
     # -- called by the child ------------------------------------------------------------------------------
 
     def pause(self) -> None:
         """Fetch nothing more."""
         self.fetching = False
-        self.consumer.wake()
+        self.poke()
 
     def finish(self, timeout: float | None = None) -> None:
         """Settle what is finished, give the rest back, end the lease, end the thread."""
         self.fetching = False
         self._stopping = True
-        self.consumer.wake()
+        self.poke()
         self.join(timeout)
 
     # -- the thread ---------------------------------------------------------------------------------------
@@ -232,17 +236,26 @@ class Courier(threading.Thread):
             done.set()
 
     def _sleep(self, now: float, deadline: float | None, *, idle: bool) -> None:
+        """Sleep until the lane or, when there is room for more, anybody's publish wakes us."""
         timeout = NAP
         if deadline is not None:
             timeout = min(timeout, max(0.0, deadline - now))
         if self.lane.waiting():
             timeout = min(timeout, LONG / 2)
-        self.asleep = True
+        self._bell.clear()
+        self.asleep = _LISTENING if idle else _DOZING
         try:
-            if not (self.outbox or self.urgent or self.notices or (not idle and self._want(now) and self.fetching)):
+            if self.outbox or self.urgent or self.notices or self._stopping:
+                return
+            if idle:
                 self.consumer.wait(timeout)
+            elif not (self.fetching and self._want(now)):
+                self._bell.wait(timeout)
+        except OperationalError as exc:
+            logger.error("Broker lost: %s; trying again.", exc)
+            self._bell.wait(0.2)
         finally:
-            self.asleep = False
+            self.asleep = _AWAKE
 
     def _close(self, pending: list[Settlement]) -> None:
         try:

@@ -48,6 +48,7 @@ class Heart(threading.Thread):
         on_revoked: told newly revoked ids.
         conclude: settlement for a delivery whose body was stopped (delivery, why, seconds).
         store: names the broker's store, so that foreign ledgers are left alone.
+        machine: also look for the ledgers that killed workers left on this machine.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Heart(threading.Thread):
         on_lost: Callable[[Sequence[str]], None],
         on_revoked: Callable[[Sequence[str]], None],
         conclude: Conclude,
+        machine: bool = True,
     ) -> None:
         super().__init__(name="heart", daemon=True)
         self.broker = broker
@@ -75,6 +77,7 @@ class Heart(threading.Thread):
         self.on_lost = on_lost
         self.on_revoked = on_revoked
         self.conclude = conclude
+        self.machine = machine
         self._deaths: queue.SimpleQueue[Death | None] = queue.SimpleQueue()
         self._known: set[str] = set()
         self._trusted_since = 0.0  # sweeping is fair only after everybody could beat again
@@ -147,6 +150,10 @@ class Heart(threading.Thread):
         if revoked:
             self._known.update(revoked)
             self.on_revoked(revoked)
+        if self.machine:
+            self._adopt_orphans()
+
+    def _adopt_orphans(self) -> None:
         for ledger in orphans(ledger_folder()):
             if ledger.owner.get("store", self.store) == self.store:
                 count = self._lay_to_rest(Death(ledger))

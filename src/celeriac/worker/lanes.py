@@ -18,7 +18,7 @@ import asyncio
 import contextvars
 import ctypes
 import logging
-import resource
+import mmap
 import signal
 import sys
 import threading
@@ -56,8 +56,10 @@ def resident_kib() -> int:
     """Resident memory of this process in KiB (its peak, where the system tells nothing better)."""
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * resource.getpagesize() // 1024
+            return int(file.read().split()[1]) * mmap.PAGESIZE // 1024
     except OSError:
+        import resource  # absent on Windows, where the limit is not offered
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak // 1024 if sys.platform == "darwin" else peak
 
@@ -556,7 +558,7 @@ class LoopLane(Lane):
                 self._tasks.discard(task)
             if self.inbox:
                 self._launch()
-            elif self.courier is not None and self.courier.asleep:
+            elif self.courier is not None:
                 self.courier.poke()
             self._check_done()
 

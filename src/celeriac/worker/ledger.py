@@ -33,14 +33,14 @@ SLOT_SIZE = 256
 RING_SIZE = 4096
 RING_ITEM = 16
 
-# magic, slots, pid, done (written), settled (written), pulse, processed, settling flag
+# magic, slots, unused, done (written), settled (written), pulse, processed; a byte: the lease is taken
 _head = struct.Struct("<IIqQQdQ")
 _owner_offset = 512
 _slot = struct.Struct("<BxHxxxxQddd64s128s")
 _ring = struct.Struct("<QHxxxxxx")
 _u64 = struct.Struct("<Q")
 _f64 = struct.Struct("<d")
-_DONE, _SETTLED, _PULSE, _PROCESSED = 16, 24, 32, 40
+_DONE, _SETTLED, _PULSE, _PROCESSED, _LEASED = 16, 24, 32, 40, 48
 
 FREE, BUSY = 0, 1
 
@@ -105,6 +105,10 @@ class Ledger:
         self.page[_owner_offset + 8 : _owner_offset + 8 + len(owner)] = owner
         self._read_owner()
 
+    def lease_taken(self) -> None:
+        """The broker knows the lease: from now on the heart beats for it."""
+        self.page[_LEASED] = 1
+
     def start(
         self, slot: int, queue: str, tag: int, started: float, soft: float, hard: float, id: bytes, name: bytes
     ) -> None:
@@ -114,9 +118,6 @@ class Ledger:
             self.page, offset, FREE, self._queue_index.get(queue, 0), tag, started, soft, hard, id, name
         )
         self.page[offset] = BUSY
-
-    def limit(self, slot: int, soft: float, hard: float) -> None:
-        struct.pack_into("<dd", self.page, HEADER_SIZE + slot * SLOT_SIZE + 24, soft, hard)
 
     def end(self, slot: int) -> None:
         """The body has ended; what it owes is not settled yet."""
@@ -161,6 +162,10 @@ class Ledger:
         if not self.owner:
             self._read_owner()
         return self.owner.get("consumer")
+
+    @property
+    def leased(self) -> bool:
+        return self.page[_LEASED] == 1
 
     @property
     def processed(self) -> int:

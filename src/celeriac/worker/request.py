@@ -133,6 +133,8 @@ class Processor:
                 entry = self._look_up(call.name)
                 if entry is None:
                     return self._park(delivery, call)
+            if call.chord is not None:
+                return self._refuse(delivery, "it is a member of a chord, which this version cannot complete")
             if delivery.crashes or call.expires is not None or call.eta is not None or self.revoked:
                 refusal = self._refusal(delivery, call, entry)
                 if refusal is not None:
@@ -309,18 +311,14 @@ class Processor:
         stored: Sequence[StoredResult] = ()
         followups: Sequence[Outgoing] = ()
         if conclusion.retry:
-            followups = [self._retry(job, conclusion.value)]
-        elif conclusion.callbacks or conclusion.chain or conclusion.errbacks or job.call.chord:
+            followups = (self.app.producer.retry(job.call, delivery, conclusion.value),)
+        elif conclusion.callbacks or conclusion.chain or conclusion.errbacks:
             followups = self.app.producer.followups(job.call, job.context, conclusion)
         if conclusion.store and self.stores:
             stored = (
                 self._document(job.call.id, conclusion.state, conclusion.value, conclusion.traceback, job),
             )
         return Settlement(delivery.queue, delivery.tag, conclusion.verdict, conclusion.reason, followups, stored)
-
-    def _retry(self, job: Job, retry: Any) -> Outgoing:
-        outgoing: Outgoing = self.app.producer.retry(job.call, job.delivery, retry)
-        return outgoing
 
     def _document(
         self, id_: str, state: str, value: Any, traceback: str | None, job: Job | None
@@ -354,8 +352,7 @@ class Processor:
     def _writable(self, job: Job, errbacks: Sequence[Any]) -> Sequence[Any]:
         """The errbacks, or none when it is they that cannot be published."""
         try:
-            conclusion = Conclusion(states.FAILURE, errbacks=errbacks)
-            self.app.producer.followups(job.call, job.context, conclusion)
+            self.app.producer.followups(job.call, job.context, Conclusion(states.FAILURE, errbacks=errbacks))
         except Exception as exc:  # already failing: the failure itself must be stored
             logger.error("Cannot publish the errbacks of %s[%s]: %r", job.call.name, job.call.id, exc)
             return ()
@@ -363,7 +360,7 @@ class Processor:
 
     def _tell(self, job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> None:
         """Handlers, signals and logs; what they raise is logged."""
-        entry, call, context = job.entry, job.call, job.context
+        entry, call = job.entry, job.call
         value = conclusion.value
         args, kwargs = call.args, call.kwargs
         if conclusion.state == states.SUCCESS:
@@ -387,7 +384,6 @@ class Processor:
                 sender=entry.task, task_id=call.id, task=entry.task, args=args, kwargs=kwargs, retval=value,
                 state=conclusion.state,
             )  # fmt: skip
-        context._protected = 1
 
     def _tell_failure(self, job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> None:
         entry, call = job.entry, job.call
@@ -416,10 +412,8 @@ class Processor:
         if exc is not None and entry.throws and isinstance(exc, entry.throws):
             logger.info("Task %s[%s] raised expected: %s", *name, _text(exc), extra=_fields(job))
         else:
-            logger.error(
-                "Task %s[%s] raised unexpected: %s\n%s",
-                *name, _text(exc), outcome.traceback or "", extra=_fields(job),
-            )  # fmt: skip
+            extra = {**_fields(job), "traceback": outcome.traceback}
+            logger.error("Task %s[%s] raised unexpected: %s", *name, _text(exc), extra=extra)
 
 
 class ErrorInfo(NamedTuple):

@@ -165,8 +165,9 @@ class Supervisor:
         """Called by the heart's thread: the leases of the children that deserve to live."""
         found = {}
         for child in list(self.children.values()):
-            if child.ledger is not None and child.ledger.consumer is not None:
-                found[child.ledger.consumer] = child.ledger.queues
+            ledger = child.ledger
+            if ledger is not None and ledger.leased and ledger.consumer is not None:
+                found[ledger.consumer] = ledger.queues
         return found
 
     def _end(self) -> None:
