@@ -197,9 +197,9 @@ class Logging:
     ) -> LoggingProxy:
         proxy = LoggingProxy(logger, loglevel)
         if stdout:
-            sys.stdout = proxy  # type: ignore[assignment]
+            sys.stdout = proxy
         if stderr:
-            sys.stderr = proxy  # type: ignore[assignment]
+            sys.stderr = proxy
         return proxy
 
     def get_default_logger(self, name: str = BASE_LOGGER, **kwargs: Any) -> logging.Logger:
