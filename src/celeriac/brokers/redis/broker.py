@@ -93,7 +93,7 @@ class RedisBroker:
         return same_server and self.capabilities.atomic_settle
 
     def consumer(self, spec: ConsumerSpec) -> RedisConsumer:
-        self._routes.note(*spec.queues)
+        self._routes.note(spec.queues)
         consumer = RedisConsumer(self._pool, self._layout, self._routes, spec, self.publish)
         self._consumers.add(consumer)
         consumer.register()

@@ -77,6 +77,7 @@ class Part:
         self._channel = Channel()
         self._tracked: Link | None = None
         self._refused_tracking = False
+        self._tries = 0  # how often the last `_run` sent its request
         self._key = layout.queue(self.queues[0]).leases
         self._orders = [self._order(i) for i in range(len(self.queues))]
         self._turn = 0
@@ -137,6 +138,8 @@ class Part:
         except OperationalError:
             self.doubt(settlements)
             raise
+        if self._tries > 1:
+            self.doubt(settlements)
         if reply[0]:
             return Received((), tuple(end.tag for end in settlements), True, time.time(), None)
         return self._receive(reply, order, settlements, stale)
@@ -282,7 +285,13 @@ class Part:
 
     def _run(self, work: Callable[[Link, float], T], timeout: float | None = None) -> T:
         deadline = _monotonic() + (self._pool.server.timeout if timeout is None else timeout)
-        result = self._pool.persist(self._channel, self._key, work, deadline)
+        self._tries = 0
+
+        def count(link: Link, until: float) -> T:
+            self._tries += 1
+            return work(link, until)
+
+        result = self._pool.persist(self._channel, self._key, count, deadline)
         link = self._channel.link
         if link is not None and link.pushes:
             link.pushes.clear()  # whatever they told is in the reply already

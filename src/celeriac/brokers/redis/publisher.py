@@ -99,7 +99,7 @@ class Publisher:
         self._publish_all(batch, deadline)
 
     def _publish_all(self, batch: Sequence[Outgoing], deadline: float) -> None:
-        batches, shouts = self._sort(batch)
+        batches, shouts = self._sort(batch, deadline)
         for key, part in batches.items():
             self._store(key, part, deadline)
         for channel_name, envelope in shouts:
@@ -128,7 +128,9 @@ class Publisher:
 
         self._pool.persist(channel, key, trip, deadline)
 
-    def _sort(self, batch: Sequence[Outgoing]) -> tuple[dict[bytes, _Batch], list[tuple[bytes, bytes]]]:
+    def _sort(
+        self, batch: Sequence[Outgoing], deadline: float
+    ) -> tuple[dict[bytes, _Batch], list[tuple[bytes, bytes]]]:
         """Batches by the key that finds their node, and what goes to fan-out channels. Everything that can
         be wrong with a message is found here, before the first is stored."""
         batches: dict[bytes, _Batch] = {}
@@ -140,13 +142,13 @@ class Publisher:
             if countdown is None and due is None and (queue, priority) in open_lists:
                 open_lists[queue, priority].append(envelope)
                 continue
-            route = self._routes.route(out)
+            route = self._routes.route(out, deadline)
             if not route.queues and route.channel is None:
                 raise unroutable(out)
             kind, ms = due_of(out)
             index = self._layout.index(priority)
             for name in route.queues:
-                self._introduce(name)
+                self._introduce(name, deadline)
                 names = self._layout.queue(name)
                 part = batches.setdefault(names.leases if self._pool.is_cluster else b"", _Batch())
                 if kind == b"0":
@@ -160,11 +162,11 @@ class Publisher:
                 shouts.append((route.channel, mark_fanout(envelope)))
         return batches, shouts
 
-    def _introduce(self, queue: str) -> None:
+    def _introduce(self, queue: str, deadline: float) -> None:
         """The first message to a queue: note its name, and its keys for the hot path."""
         if (queue, 0) in self._heads or not queue:
             return
-        self._routes.note(queue)
+        self._routes.note([queue], deadline)
         if not self._pool.is_cluster:
             names = self._layout.queue(queue)
             for priority in range(10):

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from celeriac.brokers.base import Outgoing, Queue
 from celeriac.brokers.redis.keys import Layout, binding_member
 from celeriac.brokers.routing import EXCHANGE_TYPES, Bindings
 from celeriac.exceptions import ImproperlyConfigured
-from celeriac.transport.redis.link import Link, pack
+from celeriac.transport.redis.link import pack
 from celeriac.transport.redis.pool import Pool, checked
 
 __all__ = ["Route", "Routes"]
@@ -70,40 +70,42 @@ class Routes:
                 words.append((layout.shared(f"fanout:{queue.exchange}"), queue.name))
         return [(key, pack((b"SADD", key, member))) for key, member in words]
 
-    def note(self, *queues: str) -> None:
+    def note(self, queues: Sequence[str], deadline: float | None = None) -> None:
         """Put names on record that nobody declared."""
         key = self._layout.shared("queues")
-        run_by_key(self._pool, [(key, pack((b"SADD", key, *queues)))])
+        run_by_key(self._pool, [(key, pack((b"SADD", key, *queues)))], deadline)
 
-    def route(self, outgoing: Outgoing) -> Route:
-        """Raises `OperationalError` when the binding set has to be read and cannot be."""
+    def route(self, outgoing: Outgoing, deadline: float | None = None) -> Route:
+        """Raises `OperationalError` when the binding set has to be read and cannot be by then."""
         if outgoing.queue:
             return Route((outgoing.queue,))
         if not outgoing.exchange:
             return Route((outgoing.routing_key,) if outgoing.routing_key else ())
         if self._types.get(outgoing.exchange) == "fanout":
             return Route(
-                self._bindings(outgoing.exchange).match(outgoing.exchange, ""),
+                self._bindings(outgoing.exchange, deadline).match(outgoing.exchange, ""),
                 self._layout.channel(outgoing.exchange, outgoing.routing_key),
             )
-        return Route(self._bindings(outgoing.exchange).match(outgoing.exchange, outgoing.routing_key))
+        return Route(
+            self._bindings(outgoing.exchange, deadline).match(outgoing.exchange, outgoing.routing_key)
+        )
 
-    def _bindings(self, exchange: str) -> Bindings:
+    def _bindings(self, exchange: str, deadline: float | None) -> Bindings:
         read_at, bindings = self._read.get(exchange, (float("-inf"), Bindings()))
         if time.monotonic() - read_at > FRESH:
-            bindings = self._read_bindings(exchange)
+            bindings = self._read_bindings(exchange, deadline)
             self._read[exchange] = (time.monotonic(), bindings)
         return bindings
 
-    def _read_bindings(self, exchange: str) -> Bindings:
+    def _read_bindings(self, exchange: str, deadline: float | None) -> Bindings:
         kind = self._types.get(exchange, "direct")
         bindings = Bindings()
         if kind == "fanout":
             key = self._layout.shared(f"fanout:{exchange}")
-            names = [name.decode() for name in self._members(key)]
+            names = [name.decode() for name in self._members(key, deadline)]
             bindings.declare([Queue(name, exchange, "", "fanout") for name in names])
             return bindings
-        for member in self._members(self._layout.binding(exchange)):
+        for member in self._members(self._layout.binding(exchange), deadline):
             routing_key, _, rest = member.decode(errors="replace").partition(self._layout.sep)
             name = rest.rpartition(self._layout.sep)[2]
             # A pattern from a peer means topic, whatever we declared.
@@ -111,24 +113,24 @@ class Routes:
             bindings.declare([Queue(name, exchange, routing_key, "topic" if topic else "direct")])
         return bindings
 
-    def _members(self, key: bytes) -> list[bytes]:
-        return self._pool.run(
-            key, lambda link, deadline: list(link.call(b"SMEMBERS", key, deadline=deadline))
-        )
+    def _members(self, key: bytes, deadline: float | None) -> list[bytes]:
+        [members] = run_by_key(self._pool, [(key, pack((b"SMEMBERS", key)))], deadline)
+        return list(members)
 
 
-def run_by_key(pool: Pool, commands: Sequence[tuple[bytes, bytes]]) -> list[object]:
+def run_by_key(
+    pool: Pool, commands: Sequence[tuple[bytes, bytes]], deadline: float | None = None
+) -> list[Any]:
     """Run packed commands, each with its key: in one trip, or on a cluster one by one. Replies in order."""
-
-    def trip(batch: Sequence[bytes], link: Link, deadline: float) -> list[object]:
-        return list(checked(link.pipeline(batch, deadline), link.where))
-
     if not commands:
         return []
     if not pool.is_cluster:
-        batch = [command for _, command in commands]
-        return pool.run(commands[0][0], lambda link, deadline: trip(batch, link, deadline))
-    replies: list[object] = []
-    for key, command in commands:
-        replies += pool.run(key, lambda link, deadline, one=command: trip([one], link, deadline))  # type: ignore[misc]
-    return replies
+        return _trip(pool, commands[0][0], [command for _, command in commands], deadline)
+    return [reply for key, command in commands for reply in _trip(pool, key, [command], deadline)]
+
+
+def _trip(pool: Pool, key: bytes, batch: Sequence[bytes], deadline: float | None) -> list[Any]:
+    timeout = None if deadline is None else deadline - time.monotonic()
+    return pool.run(
+        key, lambda link, until: list(checked(link.pipeline(batch, until), link.where)), timeout=timeout
+    )

@@ -9,7 +9,6 @@ Pure; nothing is opened here.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -32,7 +31,8 @@ IDLE_OPTIONS: Final = frozenset({
     "ack_emulation", "body_encoding", "deadletter_queue", "health_check_interval", "max_connections",
     "min_other_sentinels", "queue_order_strategy", "retry_on_timeout", "retry_policy",
     "socket_keepalive_options", "unacked_index_key", "unacked_key", "unacked_mutex_expire",
-    "unacked_mutex_key", "unacked_restore_interval", "unacked_restore_limit", "unacked_restore_throttle", "visibility_timeout",
+    "unacked_mutex_key", "unacked_restore_interval", "unacked_restore_limit", "unacked_restore_throttle",
+    "visibility_timeout",
 })  # fmt: skip
 
 _SCHEMES: Final[Mapping[str, tuple[bool, str]]] = {  # scheme -> (TLS, kind)
@@ -223,6 +223,10 @@ def tls_context(chosen: Mapping[str, Any]) -> ssl.SSLContext:
 def _refuse_misspelt(options: Mapping[str, Any]) -> None:
     """An unknown option that looks like a known one is a slip of the pen; others may belong to others."""
     known = USED_OPTIONS | IDLE_OPTIONS
+    if known.issuperset(options):
+        return
+    import difflib  # 5 ms, for the exception only
+
     for name in options:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if name not in known and close:
