@@ -26,6 +26,7 @@ def celery_python() -> str:
 
 @pytest.fixture
 def env(redis_server: Any, tmp_path: Path) -> dict[str, str]:
+    redis_server.flush()
     Journal(tmp_path / "journal")
     return environment(redis_server.url, redis_server.url, tmp_path / "journal")
 

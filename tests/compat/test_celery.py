@@ -11,7 +11,7 @@ import pytest
 
 from celeriac import Celeriac
 from celeriac.exceptions import TaskRevokedError
-from tests.faults.harness import Journal, Node, check, until
+from tests.faults.harness import Journal, Node, check, publish_many, until
 
 Peer = Callable[..., Any]
 
@@ -118,7 +118,7 @@ def test_our_expired_call_is_revoked_there(client: Celeriac, theirs: Node, journ
 def test_both_fleets_share_a_queue(peer: Peer, client: Celeriac, ours: Node, theirs: Node, journal: Journal) -> None:
     until(lambda: "ready" in theirs.log, 30)
     keys = [f"mine{i}" for i in range(1000)]
-    client.producer.send_many("record", [((key, 0.002), {}) for key in keys], ignore_result=True)
+    publish_many(client, "record", [(key, 0.002) for key in keys])
     keys += [f"theirs{i}" for i in range(peer("many", 300, "theirs"))]
     until(lambda: journal.ended() >= len(keys), 60)
     report = check(keys, journal)

