@@ -45,14 +45,16 @@ def start(app: Celeriac, options: WorkerOptions) -> int:
     from celeriac.worker.supervisor import Supervisor
 
     options = complete(app, options)
-    signals.celeryd_init.send(sender=options.hostname, instance=None, conf=app.conf, options=options._asdict())
+    signals.celeryd_init.send(
+        sender=options.hostname, instance=None, conf=app.conf, options=options._asdict()
+    )
     logs.setup(app, options)
     signals.celeryd_after_setup.send(sender=options.hostname, instance=None, conf=app.conf)
     warnings = _prepare_queues(app, options)
     if not options.quiet:
-        facts = _facts(app, options, warnings)
-        print(banner(facts, color=bool(options.color)) if sys.stdout.isatty() else headline(facts))
-        sys.stdout.flush()
+        _introduce(
+            _facts(app, options, warnings), options, app.log.supports_color(options.color, options.logfile)
+        )
     signals.worker_init.send(sender=None)
     app.broker.close()  # nothing connected may cross the fork
     app.backend.close()
@@ -120,6 +122,17 @@ def _prepare_queues(app: Celeriac, options: WorkerOptions) -> Sequence[str]:
     for warning in warnings:
         logger.warning("%s", warning)
     return warnings
+
+
+def _introduce(facts: Facts, options: WorkerOptions, color: bool) -> None:
+    """Say what this worker is: the banner on a terminal, else one line; `sys.stdout` may be the log by now."""
+    out = sys.__stdout__
+    if options.log_format == "json" or out is None:
+        logger.info("%s", headline(facts))
+    elif out.isatty():
+        print(banner(facts, color=color, show_tasks=options.loglevel <= logging.INFO), file=out, flush=True)
+    else:
+        print(headline(facts), file=out, flush=True)
 
 
 def _facts(app: Celeriac, options: WorkerOptions, warnings: Sequence[str]) -> Facts:
