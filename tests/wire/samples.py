@@ -1,6 +1,6 @@
 """Messages and documents recorded from Celery 5.7 (folder `golden`), with the placeholders filled in.
 
-`size` is the length of the body as Celery wrote it, before base64 and compression; `body` is that body, decoded.
+`size` is the length of the body as Celery wrote it, before base64 and compression; `body` is what it holds.
 """
 
 from __future__ import annotations

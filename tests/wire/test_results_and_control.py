@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from tests.wire import samples
 
 from celeriac import exceptions
 from celeriac.wire import control, results, virtual
 from celeriac.wire.message import Message, Unreadable
-from tests.wire import samples
 
 RESULTS = samples.results()
 CONTROL = samples.control()

@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.wire import samples
 
 from celeriac.wire import protocol, serialization, virtual
 from celeriac.wire.message import Message, Unreadable
-from tests.wire import samples
 
 ENVELOPES = samples.envelopes()
 OTHER_BODIES = {"serializer_pickle", "serializer_yaml", "serializer_msgpack"}
@@ -32,9 +32,15 @@ V2_ITEMS = [
 
 #: Properties that every message has; what else a sample holds was given by the caller.
 STANDARD = {
-    "correlation_id", "reply_to", "delivery_mode", "delivery_info", "priority", "body_encoding", "delivery_tag",
+    "correlation_id",
+    "reply_to",
+    "delivery_mode",
+    "delivery_info",
+    "priority",
+    "body_encoding",
+    "delivery_tag",
     "expiration",
-}  # fmt: skip
+}
 
 
 def decoded(raw: bytes) -> Message:
@@ -87,8 +93,10 @@ def assert_same(message: Message, item: dict[str, Any]) -> None:
     expected = {**item["headers"], "origin": protocol.origin()}
     assert list(message.headers.items()) == list(expected.items())
     assert {**message.properties, "delivery_tag": "", "origin": ""} == {
-        **item["properties"], "delivery_tag": "", "origin": "",
-    }  # fmt: skip
+        **item["properties"],
+        "delivery_tag": "",
+        "origin": "",
+    }
 
 
 @pytest.mark.parametrize("item", JSON_ITEMS)
@@ -126,8 +134,10 @@ def test_we_read_what_celery_wrote(item: dict[str, Any]) -> None:
     for moment, text in ((call.eta, headers["eta"]), (call.expires, headers["expires"])):
         assert moment == (datetime.fromisoformat(text).timestamp() if text else None)
     assert (call.retries, call.group, call.group_index) == (
-        headers["retries"], headers["group"], headers["group_index"],
-    )  # fmt: skip
+        headers["retries"],
+        headers["group"],
+        headers["group_index"],
+    )
     assert (call.root_id, call.parent_id) == (headers["root_id"], headers["parent_id"])
     assert call.ignore_result is headers["ignore_result"]
     assert call.reply_to == item["properties"]["reply_to"]
@@ -147,9 +157,15 @@ def test_an_expiry_in_the_past_gives_no_negative_expiration() -> None:
 
 
 SPECIAL = (
-    datetime(2030, 1, 1, 1, 2, 3, 4, tzinfo=UTC), datetime(2030, 1, 1), date(2030, 1, 1), time(1, 2),
-    UUID(int=1), Decimal("1.50"), b"bytes", (1, 2),
-)  # fmt: skip
+    datetime(2030, 1, 1, 1, 2, 3, 4, tzinfo=UTC),
+    datetime(2030, 1, 1),
+    date(2030, 1, 1),
+    time(1, 2),
+    UUID(int=1),
+    Decimal("1.50"),
+    b"bytes",
+    (1, 2),
+)
 SPECIAL_KWARGS = {"n": None, "t": True, "f": 1.5, "s": "é"}
 
 
@@ -191,7 +207,10 @@ def test_other_serializers_write_celerys_sizes_and_types(name: str) -> None:
     (item,) = samples.envelopes()[f"serializer_{name}"]
     item["body"] = [[1, 2], {}, {}]
     message = call_as_recorded(item, serializer=name)
-    assert (message.content_type, message.content_encoding) == (item["content-type"], item["content-encoding"])
+    assert (message.content_type, message.content_encoding) == (
+        item["content-type"],
+        item["content-encoding"],
+    )
     assert len(message.body) == item["size"]
     assert_same(message, item)
     accept = serialization.content_types([name])
@@ -210,9 +229,12 @@ def test_a_retry_is_celerys() -> None:
     (item,) = ENVELOPES["retry"]
     headers = item["headers"]
     first = protocol.write(
-        name=headers["task"], id=headers["id"], args=(30,), routing_key="celery",
+        name=headers["task"],
+        id=headers["id"],
+        args=(30,),
+        routing_key="celery",
         reply_to=item["properties"]["reply_to"],
-    )  # fmt: skip
+    )
     call = protocol.read(first, samples.ACCEPT)
     again = protocol.retry(call, first, eta=datetime.fromisoformat(headers["eta"]).timestamp())
     assert again.body == samples.celery_body(item)
@@ -226,8 +248,11 @@ def test_protocol_1_is_read(name: str) -> None:
     call = protocol.read(decoded(samples.celery_envelope(item)), samples.ACCEPT)
     body = item["body"]
     assert (call.name, call.id, call.args, call.kwargs) == (
-        body["task"], body["id"], body["args"], body["kwargs"],
-    )  # fmt: skip
+        body["task"],
+        body["id"],
+        body["args"],
+        body["kwargs"],
+    )
     assert call.callbacks == body["callbacks"]
     assert call.eta == (datetime.fromisoformat(body["eta"]).timestamp() if body["eta"] else None)
     assert call.headers.keys() == ENVELOPES["simple"][0]["headers"].keys()
@@ -239,9 +264,17 @@ def test_protocol_1_is_written() -> None:
     body, properties = item["body"], item["properties"]
     end = datetime.fromisoformat(body["expires"])
     message = protocol.write_v1(
-        name=body["task"], id=body["id"], args=(1, 2), kwargs={"k": 1}, priority=4, routing_key="celery",
-        reply_to=properties["reply_to"], eta=body["eta"], expires=end, now=end - timedelta(seconds=60),
-    )  # fmt: skip
+        name=body["task"],
+        id=body["id"],
+        args=(1, 2),
+        kwargs={"k": 1},
+        priority=4,
+        routing_key="celery",
+        reply_to=properties["reply_to"],
+        eta=body["eta"],
+        expires=end,
+        now=end - timedelta(seconds=60),
+    )
     assert message.body == samples.celery_body(item)
     assert message.headers == {}
     assert {**message.properties, "delivery_tag": ""} == {**properties, "delivery_tag": ""}

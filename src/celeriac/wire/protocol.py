@@ -234,6 +234,7 @@ def read(message: Message, accept: frozenset[str]) -> Call:
         chord = check.signature(follows.get("chord"), "chord")
     eta = get("eta")
     expires = get("expires")
+    retries = get("retries")
     timelimit = get("timelimit")
     hard = soft = None
     if timelimit is not None and timelimit != _NO_LIMITS:
@@ -261,9 +262,9 @@ def read(message: Message, accept: frozenset[str]) -> Call:
         chord,
         headers,
         properties,
-        check.retries(get("retries", 0), "header 'retries'"),
-        None if eta is None else check.time(eta, "header 'eta'"),
-        None if expires is None else check.time(expires, "header 'expires'"),
+        0 if retries is None else check.retries(retries, "header 'retries'"),
+        check.time(eta, "header 'eta'") if eta else None,
+        check.time(expires, "header 'expires'") if expires else None,
         hard,
         soft,
         root_id,
