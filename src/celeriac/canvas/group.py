@@ -15,11 +15,14 @@ from celeriac.canvas.base import Signature, maybe_signature
 from celeriac.canvas.shape import Sending
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.utils import uuid
+from celeriac.utils.bulk import collector_paused, uuids
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
 
 __all__ = ["NO_CHORDS", "group", "signatures_of"]
+
+_new_sending = tuple.__new__
 
 
 def signatures_of(tasks: Any, app: Celeriac | None) -> list[Signature[Any]]:
@@ -115,8 +118,9 @@ class group(Signature[list[Any]]):
         if not self.tasks:
             return self.freeze()
         group_id = options.pop("task_id", None) or self.id or uuid()
-        sendings, results = self._spread(args, kwargs, {**options, "group_id": group_id})
-        _send(app, sendings)
+        with collector_paused():
+            sendings, results = self._spread(args, kwargs, {**options, "group_id": group_id})
+            _send(app, sendings)
         result = app.GroupResult(group_id, results)
         parent = app.current_worker_task if add_to_parent else None
         if parent is not None:
@@ -143,14 +147,16 @@ class group(Signature[list[Any]]):
             args = (*(args or ()), *self["args"])
         args = tuple(args) if args else ()
         make_result = app.AsyncResult
+        members = list(self._members())
+        new_ids = uuids(len(members))
         sendings: list[Sending] = []
         results: list[Any] = []
-        for index, task in enumerate(self._members()):
+        for index, task in enumerate(members):
             if task["subtask_type"] is None:
                 merged_args, merged_kwargs, merged = task._merge(args, kwargs, options)
-                merged = {**merged, "group_index": index}
-                task_id = merged.get("task_id") or merged.setdefault("task_id", uuid())
-                sendings.append(Sending(task["task"], merged_args, merged_kwargs, merged))
+                task_id = merged.get("task_id") or next(new_ids)
+                merged = {**merged, "group_index": index, "task_id": task_id}
+                sendings.append(_new_sending(Sending, (task["task"], merged_args, merged_kwargs, merged)))
                 results.append(make_result(task_id))
             else:
                 member = task.clone()
@@ -257,26 +263,25 @@ def _send(app: Any, sendings: list[Sending]) -> None:
     Tasks that send themselves (an `apply_async` of their own or put in place of ours, arguments that are not
     what travels) do so, one by one.
     """
-    known: dict[str, tuple[Any, Any]] = {}
-    batch: list[Sending] = []
-    alone: list[tuple[Any, Sending]] = []
+    by_name: dict[str, list[Sending]] = {}
     for sending in sendings:
-        name = sending.task
-        if name not in known:
-            task = app.tasks.get(name)
-            known[name] = (
-                task.arguments if task is not None and task.typing else None,
-                task if task is not None and _sends_itself(task) else None,
-            )
-        takes, task = known[name]
-        if task is not None:
-            alone.append((task, sending))
-            continue
-        if takes is not None and (sending.kwargs or not takes.fewest <= len(sending.args) <= takes.most):
-            takes.check(sending.args, sending.kwargs)
-        batch.append(sending)
-    if batch:
-        app.producer.send(batch)
+        by_name.setdefault(sending[0], []).append(sending)
+    alone: list[tuple[Any, Sending]] = []
+    for name, calls in by_name.items():
+        task = app.tasks.get(name)
+        if task is not None and _sends_itself(task):
+            alone += [(task, sending) for sending in calls]
+        elif task is not None and task.typing:
+            takes = task.arguments
+            fewest, most = takes.fewest, takes.most
+            for _, args, kwargs, _ in calls:
+                if kwargs or not fewest <= len(args) <= most:
+                    takes.check(args, kwargs)
+    if alone:
+        names = {sending.task for _, sending in alone}
+        sendings = [sending for sending in sendings if sending.task not in names]
+    if sendings:
+        app.producer.send(sendings)
     for task, sending in alone:
         task.apply_async(sending.args, sending.kwargs, **sending.options)
 
