@@ -253,9 +253,7 @@ def _advice(ctx: click.Context) -> str:
     from celeriac.app.settings_values import mask_url
 
     broker = mask_url(str(app.conf.broker_url or "sqlite://"))
-    return (
-        f"\nThe broker is {broker}; -b, CELERIAC_BROKER_URL or broker_url name another."
-    )
+    return f"\nThe broker is {broker}; -b, CELERIAC_BROKER_URL or broker_url name another."
 
 
 class DaemonCommand(Command):

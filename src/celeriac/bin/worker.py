@@ -189,7 +189,7 @@ def apply_settings(app: Celeriac, given: Mapping[str, Any], assignments: list[st
 def options_from(given: Mapping[str, Any], context: CLIContext) -> WorkerOptions:
     """The parsed options as the worker takes them."""
     from celeriac.utils.nodenames import default_nodename, host_format, node_format
-    from celeriac.worker.options import WorkerOptions
+    from celeriac.worker import WorkerOptions, usable_cpus
 
     hostname = host_format(default_nodename(given["hostname"]))
     pidfile = given["pidfile"]
@@ -219,18 +219,3 @@ def options_from(given: Mapping[str, Any], context: CLIContext) -> WorkerOptions
         pidfile=node_format(pidfile, hostname) if pidfile else None,
         optimization=given["optimization"],
     )
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use: its affinity, and the quota of its control group."""
-    import math
-    import os
-    from pathlib import Path
-
-    affinity = getattr(os, "sched_getaffinity", None)
-    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
-    except (OSError, ValueError):  # no control groups here, or of the first version: affinity alone counts
-        return cpus
-    return cpus if quota == "max" else max(1, min(cpus, math.ceil(int(quota) / int(period))))

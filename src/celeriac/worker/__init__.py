@@ -3,7 +3,7 @@
     supervisor.py  one loop: children, signals, hard limits       heart.py     leases, sweeps, burials
     template.py    the process that forks children                child.py     lane + courier, put together
     courier.py     broker ↔ lane                                  lanes.py     where bodies run
-    request.py     one delivery → one settlement                  ledger.py    shared page: what runs, what is done
+    request.py     one delivery → one settlement                  ledger.py    shared page: what runs, what did
     banner.py, logs.py  what a person sees                        inprocess.py a worker inside a test
 
 `start` is the composition root: settings and options become a running node.
@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import platform
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celeriac import __version__
@@ -29,7 +31,7 @@ from celeriac.worker.options import POOLS, WorkerOptions
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
 
-__all__ = ["WorkerOptions", "complete", "start"]
+__all__ = ["WorkerOptions", "complete", "start", "usable_cpus"]
 
 logger = logging.getLogger("celeriac.worker")
 
@@ -81,8 +83,8 @@ def complete(app: Celeriac, options: WorkerOptions) -> WorkerOptions:
     if not app.broker.capabilities.processes:
         raise ImproperlyConfigured(
             "The broker memory:// lives inside one process, so a worker process cannot reach it. Use "
-            "celeriac.contrib.testing.worker.start_worker inside that process, or leave broker_url unset: the "
-            "embedded store needs no configuration."
+            "celeriac.contrib.testing.worker.start_worker inside that process, or leave broker_url unset: "
+            "the embedded store needs no configuration."
         )
     concurrency = options.concurrency or conf.worker_concurrency or usable_cpus()
     return options._replace(
@@ -97,10 +99,13 @@ def complete(app: Celeriac, options: WorkerOptions) -> WorkerOptions:
 
 
 def usable_cpus() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processors that this process may use: its affinity, and the quota of its control group."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
+    except (OSError, ValueError):  # no control groups here, or of the first version: affinity alone counts
+        return cpus
+    return cpus if quota == "max" else max(1, min(cpus, math.ceil(int(quota) / int(period))))
 
 
 def store_name(app: Celeriac) -> str:
@@ -125,7 +130,7 @@ def _prepare_queues(app: Celeriac, options: WorkerOptions) -> Sequence[str]:
 
 
 def _introduce(facts: Facts, options: WorkerOptions, color: bool) -> None:
-    """Say what this worker is: the banner on a terminal, else one line; `sys.stdout` may be the log by now."""
+    """Say what this worker is: the banner on a terminal, else one line. `sys.stdout` may be the log."""
     out = sys.__stdout__
     if options.log_format == "json" or out is None:
         logger.info("%s", headline(facts))
