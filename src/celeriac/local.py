@@ -23,7 +23,7 @@ class Proxy:
         (True, True)
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_Proxy__find")
+    __slots__ = ("_Proxy__find", "__dict__", "__weakref__")
 
     def __init__(self, find: Callable[[], Any]) -> None:
         object.__setattr__(self, "_Proxy__find", find)

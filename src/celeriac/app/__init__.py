@@ -1,10 +1,11 @@
 """The client: applications, tasks, and how calls become messages.
 
-    base.py       the application; settings meet implementations    task.py       Task: calling, retrying, hooks
-    declaring.py  functions → tasks, shared_task                     producer.py   calls → stored messages
-    options.py    what the options of a call mean                    routes.py     which call goes to which queue
-    queues.py     queues and exchanges as an application sees them   followups.py  links, chains, errbacks, retries
-    eager.py      a call run here and now                            discovery.py  -A: from a name to an app
+    base.py       the application                        task.py       Task: calling, retrying, hooks
+    declaring.py  functions → tasks, shared_task         producer.py   calls → stored messages
+    catalog.py    tasks from declaration to registry     options.py    what the options of a call mean
+    parts.py      settings → implementations             routes.py     which call goes to which queue
+    queues.py     queues and exchanges                   followups.py  links, chains, errbacks, retries
+    eager.py      a call run here and now                discovery.py  -A: from a name to an app
 
 Names are imported on first use.
 """

@@ -20,14 +20,14 @@ def annotate(task: Any, annotations: Any) -> None:
     Args:
         task: the task.
         annotations: `{"*" or task name: {attribute: value}}`, an object with `annotate(task)` and perhaps
-            `annotate_any()`, the import path of either, or a list of these; the first that says something about
-            the name and the first about `*` count.
+            `annotate_any()`, the import path of either, or a list of these: then the first counts that says
+            something about the name, and the first that does about `*`.
     """
     if annotations is None:
         return
     sources = [_source(entry, task) for entry in _listed(annotations)]
     for name in ("*", task.name):
-        chosen = next((found for source in sources if (found := source.get(name))), {})
+        chosen: Mapping[str, Any] = next((found for source in sources if (found := source.get(name))), {})
         for attribute, value in chosen.items():
             _apply(task, attribute, value)
 

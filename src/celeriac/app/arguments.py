@@ -55,7 +55,8 @@ class Arguments:
             raise TypeError(f"{self.name}() {self._reason(str(exc), args)}; nothing was sent") from None
 
     def _reason(self, reason: str, args: Sequence[Any]) -> str:
-        """Python's own words for a call with too many positional arguments; `inspect` only says that it is."""
+        """Python's own words for a call with too many positional arguments; `inspect` only says that it
+        is."""
         if not reason.startswith("too many positional"):
             return reason
         fewest = min(self.fewest, self.most)

@@ -1,7 +1,7 @@
 """`autoretry_for`: certain exceptions of a body become retries by themselves.
 
-1. `add_autoretry_behaviour`: wraps a task's `run` by its `autoretry_for`, `dont_autoretry_for`, `retry_kwargs`,
-   `retry_backoff`, `retry_backoff_max` and `retry_jitter`.
+1. `add_autoretry_behaviour`: wraps a task's `run` by its `autoretry_for`, `dont_autoretry_for`,
+   `retry_kwargs`, `retry_backoff`, `retry_backoff_max` and `retry_jitter`.
 
 Not here: how long a wait grows (`execution/retry.py`), what a retry is (`task.py`).
 """

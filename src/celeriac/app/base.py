@@ -18,22 +18,25 @@ import os
 import sys
 import threading
 import warnings
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from celeriac import _state, plugins
 from celeriac.app import declaring
+from celeriac.app.catalog import Catalog
+from celeriac.app.configuring import Configuration
 from celeriac.app.declaring import BoundDecorator, Decorator, SharedTask
-from celeriac.app.live import LiveSettings
-from celeriac.app.loading import Loader, cwd_in_path
+from celeriac.app.loading import Loader
+from celeriac.app.parts import Messaging, Parts
 from celeriac.app.queues import Queues
 from celeriac.app.registry import TaskRegistry
 from celeriac.app.routes import Router
-from celeriac.app.settings import read_assignments, read_envvar, read_mapping, read_object
-from celeriac.app.task import AsyncTask, Task
-from celeriac.exceptions import AlwaysEagerIgnored, DuplicateTaskNameWarning, ImproperlyConfigured
+from celeriac.app.settings import read_assignments, read_envvar
+from celeriac.app.task import AsyncTask
+from celeriac.app.task import Task as _Task
+from celeriac.exceptions import AlwaysEagerIgnored
 from celeriac.signals import Signal
 
 if TYPE_CHECKING:
@@ -49,20 +52,7 @@ __all__ = ["Celeriac", "Celery"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_CONFIG_MODULE: Final = ("CELERIAC_CONFIG_MODULE", "CELERY_CONFIG_MODULE")
-_LOADER: Final = ("CELERIAC_LOADER", "CELERY_LOADER")
-#: Settings that decide what queues and routes there are; changing them makes both anew.
-_QUEUE_SETTINGS: Final = (
-    "task_queues",
-    "task_routes",
-    "task_default_queue",
-    "task_default_exchange",
-    "task_default_exchange_type",
-    "task_default_routing_key",
-    "task_create_missing_queues",
-    "task_create_missing_queue_exchange_type",
-)
+AnyTask = _Task[..., Any]
 
 
 class Celeriac:
@@ -128,43 +118,37 @@ class Celeriac:
         self.namespace = namespace
         self.strict_typing = strict_typing
         self.set_as_current = set_as_current
-        self.finalized = False
         self.user_options: defaultdict[str, set[Any]] = defaultdict(set)
         self.on_configure = Signal(name="app.on_configure")
         self.on_after_configure = Signal({"source"}, name="app.on_after_configure")
         self.on_after_finalize = Signal(name="app.on_after_finalize")
         self.on_after_fork = Signal(name="app.on_after_fork")
-        self._lock = threading.RLock()
-        self._loader_cls = loader
-        self._log_cls = log
-        self._task_cls = task_cls
-        self._task_base: type[Task[..., Any]] | None = None
-        self._config_source = config_source
-        self._config_silent = config_source_silent
-        self._defaults: deque[Any] = deque()
-        self._pending: deque[Task[..., Any]] = deque()
-        self._periodic: deque[tuple[str, dict[str, Any], bool]] = deque()
-        self._registry: TaskRegistry = _registry(tasks)
-        self._discover: list[Callable[..., Any]] = []
-        self._own_backend = backend if backend is not None and not isinstance(backend, str) else None
-        self._forget_parts()
-        given = {**(changes or {}), **kwargs}
-        for name, value in (
-            ("broker_url", broker),
-            ("result_backend", backend if isinstance(backend, str) else None),
-            ("include", include),
-        ):
-            if value:
-                given[name] = value
-        self.conf: LiveSettings = LiveSettings(
-            read_mapping(given, strict=False), self._load_configuration, self._configuration_changed
+        #: Held by whoever changes what the app is made of.
+        self.lock = threading.RLock()
+        self._discoveries: list[Callable[..., None]] = []
+        self._producer: Producer | None = None
+        self._catalog = Catalog(self, tasks, task_cls)
+        own_backend = None if isinstance(backend, str) else backend
+        self._parts = Parts(self, loader=loader, log=log, backend=own_backend)
+        named = {
+            "broker_url": broker,
+            "result_backend": backend if isinstance(backend, str) else None,
+            "include": include,
+        }
+        given = {**(changes or {}), **kwargs, **{name: value for name, value in named.items() if value}}
+        self._configuration = Configuration(
+            self,
+            given,
+            source=config_source,
+            silent=config_source_silent,
+            changed=self._configuration_changed,
         )
+        #: The settings; reading one loads the configuration.
+        self.conf = self._configuration.settings
         if set_as_current:
             self.set_current()
         self.fixups = list(self.builtin_fixups if fixups is None else fixups)
-        self._fixups = [
-            found for found in (_fixup(entry, self) for entry in self.fixups) if found is not None
-        ]
+        self._fixups = [_fixup(entry, self) for entry in self.fixups]
         self.on_init()
         _state.register_app(self)
 
@@ -188,8 +172,9 @@ class Celeriac:
 
     @property
     def current_worker_task(self) -> Any:
-        """The task that a worker runs in this context (in-process calls inside of it do not count), or None."""
-        from celeriac.app.options import current_parent
+        """The task that a worker runs in this context (in-process calls inside of it do not count), or
+        None."""
+        from celeriac.app.stack import current_parent
 
         parent = current_parent()
         return parent[0] if parent is not None else None
@@ -216,13 +201,8 @@ class Celeriac:
         Raises:
             ImproperlyConfigured: it cannot be imported, or holds unknown names or wrong values.
         """
-        self._config_source = obj
-        self._config_silent = silent
         self.namespace = namespace or self.namespace
-        if self.conf.configured:
-            self.conf.load(self._read_source())
-        elif force:
-            self.conf.settle()
+        self._configuration.read_from(obj, silent=silent, force=force)
 
     def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> bool:
         """Configure from the module that the environment variable names; return whether it is set.
@@ -242,73 +222,29 @@ class Celeriac:
 
     def add_defaults(self, fun: Any) -> Any:
         """Add defaults that every configuration outranks: a dictionary, or a function that returns one."""
-        if self.conf.configured:
-            self.conf.add_defaults(fun() if callable(fun) else fun)
-        else:
-            self._defaults.append(fun)
+        self._configuration.add_defaults(fun)
         return fun
 
-    def _load_configuration(self, conf: LiveSettings) -> None:
-        with self._lock:
-            if conf.configured:
-                return
-            self.on_configure.send(sender=self)
-            config = self._read_source()
-            conf.open()
-            conf.load(config)
-            while self._defaults:
-                self.add_defaults(self._defaults.popleft())
-            self.on_after_configure.send(sender=self, source=conf)
-            while self._periodic:
-                self._add_entry(*self._periodic.popleft())
-
-    def _read_source(self) -> dict[str, Any]:
-        source = self._config_source
-        if source is None:
-            source = next((os.environ[name] for name in _CONFIG_MODULE if os.environ.get(name)), None)
-            if source is None:
-                return {}
-        try:
-            return read_object(source, self.namespace)
-        except ImproperlyConfigured as exc:
-            if self._config_silent and isinstance(exc.__cause__, ImportError):
-                return {}
-            raise
-
     def _configuration_changed(self) -> None:
-        """Drop what was made from settings that are different now."""
-        conf, parts = self.conf, self._parts
         self._producer = None
-        for part, names in _PARTS.items():
-            values = tuple(conf.get(name) for name in names)
-            if parts.get(part) is not None and parts[part][0] != values:
-                parts[part] = None
-                if part == "queues":
-                    parts["router"] = None
+        self._parts.settings_changed()
 
     # -- tasks ----------------------------------------------------------------------------------------------
 
     @property
-    def Task(self) -> type[Task[..., Any]]:
+    def Task(self) -> type[AnyTask]:
         """Base class of this app's tasks; may be replaced by a subclass."""
-        if self._task_base is None:
-            base = self._task_cls or Task
-            base = plugins.load_class(base) if isinstance(base, str) else base
-            self._task_base = type(base.__name__, (base,), {"_app": self, "__module__": base.__module__})
-        return self._task_base
+        return self._catalog.base
 
     @Task.setter
-    def Task(self, base: type[Task[..., Any]]) -> None:
-        previous, self._task_base = self._task_base, base
-        for task in self._pending:
-            if type(task) is previous:
-                task.__class__ = base
+    def Task(self, base: type[AnyTask]) -> None:
+        self._catalog.base = base
 
     @overload
     def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
 
     @overload
-    def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+    def task(self, fun: Callable[P, R], /) -> _Task[P, R]: ...
 
     @overload
     def task(self, *, bind: Literal[True], **opts: Any) -> BoundDecorator: ...
@@ -320,10 +256,11 @@ class Celeriac:
         """Make a function a task: ``@app.task`` or ``@app.task(name=…, bind=True, …)``.
 
         Args:
-            opts: `name`; `base` (task class); `bind` (the task is the first argument); `pydantic`, `pydantic_strict`,
-                `pydantic_context`, `pydantic_dump_kwargs`; `shared` (also a task of apps made later; default
-                true); `lazy` (register when the app is finalised; default true); `filter` (called with the task,
-                returns what the name is bound to); all else becomes an attribute of the task.
+            opts: `name`; `base` (task class); `bind` (the task is the first argument); `pydantic`,
+                `pydantic_strict`, `pydantic_context`, `pydantic_dump_kwargs`; `shared` (also a task of apps
+                made later; default true); `lazy` (register when the app is finalised; default true); `filter`
+                (called with the task, returns what the name is bound to); all else becomes an attribute of
+                the task.
 
         Raises:
             TypeError: it was not given one function.
@@ -332,46 +269,18 @@ class Celeriac:
         chosen = opts.pop("filter", None)
 
         def declare(fun: Callable[..., Any]) -> Any:
-            task = self._declare(fun, opts, lazy=lazy)
+            task = self._catalog.declare(fun, opts, lazy=lazy)
             if shared:
                 _state.connect_on_app_finalize(lambda app: app.adopt(fun, opts) if app is not self else None)
             return chosen(task) if chosen is not None else task
 
         return declare(declaring.only_function(args, "app.task")) if args else declare
 
-    def _declare(self, fun: Callable[..., Any], opts: dict[str, Any], *, lazy: bool) -> Task[..., Any]:
-        name = opts.get("name") or self.gen_task_name(declaring.name_of(fun), fun.__module__)
-        with self._lock:
-            known = self._registry.get(name) or next((t for t in self._pending if t.name == name), None)
-            if known is not None:
-                _warn_if_other(known, fun, name)
-                return known  # type: ignore[no-any-return]
-            task = declaring.task_from_function(self, fun, opts)
-            if lazy and not self.finalized:
-                self._pending.append(task)
-            else:
-                self._register(task)
-            return task
-
     def adopt(
         self, fun: Callable[..., Any], options: Mapping[str, Any], declared: SharedTask | None = None
-    ) -> Task[..., Any]:
+    ) -> AnyTask:
         """Make a task of this app from a function that was declared elsewhere; what it has already stays."""
-        name = options.get("name") or self.gen_task_name(declaring.name_of(fun), fun.__module__)
-        with self._lock:
-            known: Task[..., Any] | None = self._registry.get(name)
-            if known is not None:
-                return known
-            rest = {key: value for key, value in options.items() if key not in ("shared", "lazy", "filter")}
-            task = declaring.task_from_function(self, fun, rest)
-            if declared is not None:
-                task.__declared__ = declared
-            self._register(task)
-            return task
-
-    def _register(self, task: Task[..., Any]) -> None:
-        self._registry[task.name] = task
-        task.bind(self)
+        return self._catalog.adopt(fun, options, declared)
 
     def register_task(self, task: Any, **options: Any) -> Any:
         """Add a task that is a class: ``app.register_task(MyTask())``; return it.
@@ -386,39 +295,28 @@ class Celeriac:
             task.name = self.gen_task_name(kind.__name__, kind.__module__)
         for attribute, value in options.items():
             setattr(task, attribute, value)
-        with self._lock:
-            self._register(task)
+        self._catalog.register(task)
         return task
+
+    @property
+    def finalized(self) -> bool:
+        """Whether the tasks declared so far have been registered."""
+        return self._catalog.finalized
 
     @property
     def tasks(self) -> TaskRegistry:
         """All tasks by name. Finalises the app."""
-        if not self.finalized:
-            self.finalize(auto=True)
-        return self._registry
+        if not self._catalog.finalized:
+            self._catalog.finalize(auto=True)
+        return self._catalog.registry
 
     def finalize(self, auto: bool = False) -> None:
-        """Register and bind every task that was declared so far.
+        """Register and bind every task that was declared so far; loads the configuration.
 
         Raises:
             RuntimeError: it is asked for implicitly (`auto`) although `autofinalize` is off.
         """
-        with self._lock:
-            if self.finalized:
-                return
-            if auto and not self.autofinalize:
-                raise RuntimeError(
-                    "The app has autofinalize=False: call app.finalize() before its tasks are used."
-                )
-            from celeriac.app.builtins import add_builtins
-
-            self.conf.settle()
-            self.finalized = True
-            while self._pending:
-                self._register(self._pending.popleft())
-            add_builtins(self)
-            _state.announce_app_finalized(self)
-            self.on_after_finalize.send(sender=self)
+        self._catalog.finalize(auto=auto)
 
     def gen_task_name(self, name: str, module: str | None) -> str:
         """The name of a task whose function is `name` in `module`; for subclasses to change."""
@@ -427,10 +325,11 @@ class Celeriac:
     @property
     def loader(self) -> Loader:
         """Imports the modules of tasks."""
-        return self._part("loader", self._make_loader)
+        return self._parts.loader()
 
     def import_default_modules(self, include: Sequence[str] = ()) -> None:
-        """Import all modules of tasks, as a worker does when it starts: autodiscovered, `imports`, `include`."""
+        """Import all modules of tasks, as a worker does when it starts: autodiscovered, `imports`,
+        `include`."""
         self.loader.import_default_modules()
         for module in include or ():
             self.loader.import_task_module(module)
@@ -454,20 +353,14 @@ class Celeriac:
             return
         from celeriac.signals import import_modules
 
-        self._discover.append(discover)
+        self._discoveries.append(discover)  # signals hold their receivers weakly
         import_modules.connect(discover, sender=self)
 
     def _packages(self, packages: Any) -> list[str]:
-        if packages is None:
-            found = [
-                name
-                for fixup in self._fixups
-                if hasattr(fixup, "autodiscover_tasks")
-                for name in fixup.autodiscover_tasks()
-            ]
-        else:
-            found = list(packages() if callable(packages) else packages)
-        return found
+        if packages is not None:
+            return list(packages() if callable(packages) else packages)
+        installed = (fixup for fixup in self._fixups if hasattr(fixup, "autodiscover_tasks"))
+        return [name for fixup in installed for name in fixup.autodiscover_tasks()]
 
     # -- calling --------------------------------------------------------------------------------------------
 
@@ -479,32 +372,10 @@ class Celeriac:
         countdown: float | None = None,
         eta: datetime | None = None,
         task_id: str | None = None,
-        producer: Any = None,
-        connection: Any = None,
-        router: Any = None,
-        result_cls: Any = None,
-        expires: Any = None,
-        publisher: Any = None,
-        link: Any = None,
-        link_error: Any = None,
-        add_to_parent: bool = True,
-        group_id: str | None = None,
-        group_index: int | None = None,
-        retries: int = 0,
-        chord: Any = None,
-        reply_to: str | None = None,
-        time_limit: float | None = None,
-        soft_time_limit: float | None = None,
-        root_id: str | None = None,
-        parent_id: str | None = None,
-        route_name: str | None = None,
-        shadow: str | None = None,
-        chain: Any = None,
-        task_type: Any = None,
-        replaced_task_nesting: int = 0,
         **options: Any,
     ) -> AsyncResult[Any]:
-        """Publish a call by the task's name, whether or not it is known here. Options: see `Task.apply_async`.
+        """Publish a call by the task's name, whether or not it is known here. Options: see
+        `Task.apply_async`.
 
         `task_always_eager` does not count: there may be nothing to run.
         """
@@ -514,30 +385,9 @@ class Celeriac:
                 AlwaysEagerIgnored,
                 stacklevel=2,
             )
-        given = {
-            "countdown": countdown,
-            "eta": eta,
-            "task_id": task_id,
-            "expires": expires,
-            "link": link,
-            "link_error": link_error,
-            "group_id": group_id,
-            "group_index": group_index,
-            "chord": chord,
-            "reply_to": reply_to,
-            "time_limit": time_limit,
-            "soft_time_limit": soft_time_limit,
-            "root_id": root_id,
-            "parent_id": parent_id,
-            "route_name": route_name,
-            "shadow": shadow,
-            "chain": chain,
-        }
-        options.update({key: value for key, value in given.items() if value is not None})
-        options.update(
-            add_to_parent=add_to_parent, retries=retries, replaced_task_nesting=replaced_task_nesting
-        )
-        return self.producer.send_task(name, args, kwargs, options, task_type)
+        options.update(countdown=countdown, eta=eta, task_id=task_id)
+        options = {key: value for key, value in options.items() if value is not None}
+        return self.producer.send_task(name, args, kwargs, options, options.get("task_type"))
 
     def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:
         """A signature that belongs to this app; see `celeriac.signature`."""
@@ -567,71 +417,25 @@ class Celeriac:
 
     # -- composition ----------------------------------------------------------------------------------------
 
-    def _forget_parts(self) -> None:
-        self._producer: Producer | None = None
-        self._parts: dict[str, tuple[Any, Any] | None] = {}
-
-    def _part(self, name: str, make: Callable[[], Any]) -> Any:
-        """The part `name`; made once, and again after its settings have changed."""
-        found = self._parts.get(name)
-        if found is None:
-            with self._lock:
-                found = self._parts.get(name)
-                if found is None:
-                    values = tuple(self.conf.get(setting) for setting in _PARTS.get(name, ()))
-                    found = self._parts[name] = (values, make())
-        return found[1]
-
-    def _make_loader(self) -> Loader:
-        kind = self._loader_cls or next((os.environ[name] for name in _LOADER if os.environ.get(name)), None)
-        if kind in (None, "app", "default"):
-            return Loader(self)
-        kind = plugins.load_class(kind) if isinstance(kind, str) else kind
-        loader: Loader = kind(app=self)
-        return loader
-
     @property
     def broker(self) -> Broker:
         """Where messages go. Nothing is connected before it is used."""
-        conf = self.conf
-        return self._part(  # type: ignore[no-any-return]
-            "broker", lambda: plugins.broker_from_url(conf.broker_write_url, _broker_options(conf))
-        )
+        return self._parts.broker()
 
     @property
     def backend(self) -> ResultBackend:
         """Where results are kept."""
-        if self._own_backend is not None:
-            return self._own_backend  # type: ignore[no-any-return]
-        conf = self.conf
-        return self._part(  # type: ignore[no-any-return]
-            "backend",
-            lambda: plugins.backend_from_url(conf.result_backend or "disabled://", _backend_options(conf)),
-        )
+        return self._parts.backend()
 
     @property
     def queues(self) -> Queues:
         """The queues it knows of."""
-        conf = self.conf
-        return self._part(  # type: ignore[no-any-return]
-            "queues",
-            lambda: Queues(
-                conf.task_queues,
-                default=conf.task_default_queue,
-                create_missing=conf.task_create_missing_queues,
-                missing_exchange_type=conf.task_create_missing_queue_exchange_type,
-                default_exchange=conf.task_default_exchange,
-                default_exchange_type=conf.task_default_exchange_type,
-                default_routing_key=conf.task_default_routing_key,
-            ),
-        )
+        return self._parts.queues()
 
     @property
     def router(self) -> Router:
         """Decides which call goes to which queue."""
-        return self._part(  # type: ignore[no-any-return]
-            "router", lambda: Router(self.conf.task_routes, self.queues, _load_from_cwd)
-        )
+        return self._parts.router()
 
     @property
     def producer(self) -> Producer:
@@ -640,8 +444,8 @@ class Celeriac:
         if producer is None:
             from celeriac.app.producer import Producer
 
-            with self._lock:
-                producer = self._producer = self._producer or Producer(self)
+            producer = Producer(self)
+            self._producer = producer
         return producer
 
     @property
@@ -659,9 +463,7 @@ class Celeriac:
     @property
     def log(self) -> Logging:
         """Sets up logging, for workers and schedulers."""
-        from celeriac.app.log import Logging
-
-        return self._part("log", lambda: (self._log_cls or Logging)(self))  # type: ignore[no-any-return]
+        return self._parts.log()
 
     def select_queues(self, queues: Iterable[str] | None = None) -> None:
         """Consume from these queues only."""
@@ -671,7 +473,8 @@ class Celeriac:
     def queues_to_consume(
         self, selected: Iterable[str] | None = None, excluded: Iterable[str] | None = None
     ) -> list[str]:
-        """Names of the queues that a worker consumes from: `selected`, else all that are known; less `excluded`.
+        """Names of the queues that a worker consumes from: `selected`, else all that are known; less
+        `excluded`.
 
         Raises:
             QueueNotFound: a queue is unknown and `task_create_missing_queues` is off.
@@ -688,7 +491,7 @@ class Celeriac:
 
     def store_state(
         self,
-        task: Task[..., Any],
+        task: AnyTask,
         task_id: str,
         state: str | None,
         meta: Any,
@@ -740,34 +543,11 @@ class Celeriac:
             name: the entry's name; the text of the call by default.
             opts: options of the call.
         """
-        from celeriac.canvas import Signature
+        from celeriac.app.periodic import entry_of
 
-        if isinstance(sig, Signature):
-            call = sig.clone(args, dict(kwargs or {}))
-        else:
-            call = self.signature(sig.name, args, dict(kwargs or {}))
-        key = name or repr(call)
-        entry = {
-            "schedule": schedule,
-            "task": call.task,
-            "args": tuple(call.args),
-            "kwargs": dict(call.kwargs),
-            "options": {**call.options, **opts},
-        }
-        if self.conf.configured:
-            self._add_entry(key, entry, name is not None)
-        else:
-            self._periodic.append((key, entry, name is not None))
-        return key
-
-    def _add_entry(self, key: str, entry: dict[str, Any], named: bool) -> None:
-        schedule = self.conf.beat_schedule
-        if key in schedule and not named and schedule[key] != entry:
-            warnings.warn(
-                f"The periodic task {key!r} takes the place of another of the same call; give each a name.",
-                stacklevel=3,
-            )
-        self.conf.beat_schedule = {**schedule, key: entry}
+        entry = entry_of(self, schedule, sig, args, kwargs, name, opts)
+        self._configuration.schedule(entry)
+        return entry.key
 
     # -- time, identity, the rest ---------------------------------------------------------------------------
 
@@ -796,7 +576,7 @@ class Celeriac:
 
     def eager(
         self,
-        task: Task[..., Any],
+        task: AnyTask,
         args: Sequence[Any],
         kwargs: Mapping[str, Any] | None,
         task_id: str | None,
@@ -835,10 +615,7 @@ class Celeriac:
 
     def close(self) -> None:
         """Drop all connections, and stop being one of the known apps."""
-        for part in ("broker", "backend"):
-            found = self._parts.get(part)
-            if found is not None:
-                found[1].close()
+        self._parts.close()
         _state.deregister_app(self)
 
     def __enter__(self) -> Celeriac:
@@ -851,37 +628,11 @@ class Celeriac:
         return f"<{type(self).__name__} {self.main or '__main__'} at {id(self):#x}>"
 
     def _after_fork(self) -> None:
-        self._lock = threading.RLock()  # a thread that is not here may have held it
+        self.lock = threading.RLock()  # a thread that is not here may have held it
         self.on_after_fork.send(sender=self)
 
 
 Celery = Celeriac
-
-
-class Messaging(NamedTuple):
-    """`app.amqp`: what Celery keeps there and applications use."""
-
-    queues: Queues
-    router: Router
-
-
-#: Parts that are made from settings, and from which.
-_PARTS: Final[dict[str, tuple[str, ...]]] = {
-    "broker": ("broker_write_url", "broker_transport_options", "broker_use_ssl", "broker_connection_timeout"),
-    "backend": ("result_backend", "result_backend_transport_options", "redis_backend_use_ssl"),
-    "queues": _QUEUE_SETTINGS,
-    "router": _QUEUE_SETTINGS,
-}
-
-
-def _registry(tasks: Any) -> TaskRegistry:
-    if tasks is None:
-        return TaskRegistry()
-    if isinstance(tasks, str):
-        tasks = plugins.load_class(tasks)
-    if isinstance(tasks, type):
-        tasks = tasks()
-    return tasks if isinstance(tasks, TaskRegistry) else TaskRegistry(tasks)
 
 
 def _fixup(entry: Any, app: Celeriac) -> Any:
@@ -891,38 +642,6 @@ def _fixup(entry: Any, app: Celeriac) -> Any:
             return None
         entry = plugins.load_class(entry)
     return entry(app)
-
-
-def _warn_if_other(known: Any, fun: Callable[..., Any], name: str) -> None:
-    before = getattr(known, "__wrapped__", None)
-    place = (fun.__module__, getattr(fun, "__qualname__", ""))
-    if (getattr(before, "__module__", None), getattr(before, "__qualname__", "")) != place:
-        warnings.warn(
-            f"There is a task {name!r} already, from {getattr(before, '__module__', '?')}; the function in "
-            f"{fun.__module__} was ignored. Give one of them another name: @app.task(name=…).",
-            DuplicateTaskNameWarning,
-            stacklevel=4,
-        )
-
-
-def _load_from_cwd(path: str) -> Any:
-    with cwd_in_path():
-        return plugins.load_class(path)
-
-
-def _broker_options(conf: LiveSettings) -> dict[str, Any]:
-    options = dict(conf.broker_transport_options or {})
-    if conf.broker_use_ssl:
-        options.setdefault("ssl", conf.broker_use_ssl)
-    options.setdefault("connect_timeout", conf.broker_connection_timeout)
-    return options
-
-
-def _backend_options(conf: LiveSettings) -> dict[str, Any]:
-    options = dict(conf.result_backend_transport_options or {})
-    if conf.redis_backend_use_ssl:
-        options.setdefault("ssl", conf.redis_backend_use_ssl)
-    return options
 
 
 def _after_fork_in_child() -> None:

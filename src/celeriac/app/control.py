@@ -49,8 +49,8 @@ class Control:
         """
         if terminate:
             raise ImproperlyConfigured(
-                "revoke(terminate=True) is not built yet: a running task cannot be stopped by a command. Give it a "
-                "time_limit, or revoke it before it starts."
+                "revoke(terminate=True) is not built yet: a running task cannot be stopped by a command. "
+                "Give it a time_limit, or revoke it before it starts."
             )
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
         self.app.broker.revoke(ids, ttl=max(self.app.result_ttl or 0.0, _REMEMBERED))

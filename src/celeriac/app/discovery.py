@@ -28,9 +28,9 @@ _SUBMODULES: Final = ("celeriac", "celery")
 def find_app(app: str) -> Celeriac:
     """The app that `app` names; modules are looked for in the working directory, too.
 
-    The rules: ``module:attribute`` is that attribute (a function without parameters is called). ``module`` is its
-    `app`, else its `celeriac` or `celery`; for a package the same in its submodule ``celeriac`` or ``celery``;
-    else the one app that the module holds under any name.
+    The rules: ``module:attribute`` is that attribute (a function without parameters is called). ``module`` is
+    its `app`, else its `celeriac` or `celery`; for a package the same in its submodule ``celeriac`` or
+    ``celery``; else the one app that the module holds under any name.
 
     Raises:
         ModuleNotFoundError: there is no such module.
@@ -56,8 +56,8 @@ def find_app(app: str) -> Celeriac:
         found = _in_module(module) or _in_submodule(module) or _only_one(module)
         if found is None:
             raise AttributeError(
-                f"the module {module_name!r} holds no application: neither under the names {', '.join(_NAMES)}, nor "
-                f"in a submodule {' or '.join(_SUBMODULES)}, nor exactly one under any other name. Write "
+                f"the module {module_name!r} holds no application: neither under the names "
+                f"{', '.join(_NAMES)}, nor in a submodule {' or '.join(_SUBMODULES)}, nor exactly one under any other name. Write "
                 f"app = Celeriac({module_name!r}) in it, or name the attribute: {module_name}:attribute"
             )
         return found

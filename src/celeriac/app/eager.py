@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from celeriac import _state, signals, states
 from celeriac.app.followups import takes_failure
 from celeriac.app.ids import new_id
-from celeriac.app.options import current_parent
+from celeriac.app.stack import current_parent
 from celeriac.canvas import maybe_signature
 from celeriac.exceptions import Retry
 from celeriac.execution.call import Context
@@ -68,7 +68,8 @@ def apply(
     app.finalize(auto=True)
     if throw is None:
         throw = app.conf.task_eager_propagates
-    context = _context(task, args, kwargs, task_id or new_id(), retries, options)
+    task_id = task_id or new_id()
+    context = _context(task, args, kwargs, task_id, retries, options)
     outcome = _run(task, context)
     if outcome.fatal and outcome.exc is not None:
         raise outcome.exc  # SystemExit and KeyboardInterrupt mean this process
@@ -84,8 +85,8 @@ def apply(
             raise outcome.exc
     value = outcome.value if outcome.kind == SUCCEEDED else outcome.exc
     if task.store_eager_result and not context.ignore_result:
-        app.store_state(task, context.id, state, value, context, traceback=outcome.traceback)
-    return EagerResult(context.id, value, state, traceback=outcome.traceback, name=task.name)
+        app.store_state(task, task_id, state, value, context, traceback=outcome.traceback)
+    return EagerResult(task_id, value, state, traceback=outcome.traceback, name=task.name)
 
 
 def round_trip(

@@ -3,8 +3,8 @@
 1. `followups`: links, the next step of a chain, errbacks: a conclusion → `Sending`s.
 2. `next_try`: a delivered call that is to be tried again → its next message.
 
-All are values; nothing is published here. Ids are made from the call's id, so that a follow-up that is made twice
-(after a crash, where the broker has no transaction) is recognised as one.
+All are values; nothing is published here. Ids are made from the call's id, so that a follow-up that is made
+twice (after a crash, where the broker has no transaction) is recognised as one.
 
 Not here: what is concluded (`execution/conclude.py`), the settlement (`worker/request.py`).
 """
@@ -42,8 +42,29 @@ ERRBACK: Final = "celeriac.errback"
 
 #: Headers of every task message; what is none of these the user put there.
 _STANDARD: Final = frozenset(
-    "lang task id shadow eta expires group group_index retries timelimit root_id parent_id argsrepr kwargsrepr "
-    "origin ignore_result replaced_task_nesting stamped_headers stamps compression redelivered".split()
+    {
+        "lang",
+        "task",
+        "id",
+        "shadow",
+        "eta",
+        "expires",
+        "group",
+        "group_index",
+        "retries",
+        "timelimit",
+        "root_id",
+        "parent_id",
+        "argsrepr",
+        "kwargsrepr",
+        "origin",
+        "ignore_result",
+        "replaced_task_nesting",
+        "stamped_headers",
+        "stamps",
+        "compression",
+        "redelivered",
+    }
 )
 
 #: Options of a retry that can be written over the delivered message.
@@ -72,7 +93,7 @@ def followups(app: Celeriac, call: Call, context: Context, conclusion: Conclusio
     """
     if call.chord is not None:
         logger.error(
-            "Task %s[%s] is a member of a chord; this version does not count chords, so its body will not run.",
+            "Task %s[%s] is a member of a chord. This version does not count chords: its body will not run.",
             call.name,
             call.id,
         )

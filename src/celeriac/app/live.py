@@ -1,7 +1,8 @@
 """`app.conf`: settings that read their sources when they are first looked at.
 
-1. `LiveSettings`: until somebody reads a value, what the program sets is only remembered; the first read loads the
-   configuration. So `app.conf.update(…)` may stand before `config_from_object`, and neither imports anything.
+1. `LiveSettings`: until somebody reads a value, what the program sets is only remembered; the first read
+   loads the configuration. So `app.conf.update(…)` may stand before `config_from_object`, and neither imports
+   anything.
 2. It tells its app of every change.
 
 Not here: settings themselves (`settings.py`).

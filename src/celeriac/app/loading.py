@@ -83,7 +83,8 @@ class Loader:
         return (*self.builtin_modules, *(conf.imports or ()), *(conf.include or ()))
 
     def import_default_modules(self) -> list[ModuleType]:
-        """Import all task modules: first whoever waits for `import_modules` (autodiscovery), then the listed ones.
+        """Import all task modules: first whoever waits for `import_modules` (autodiscovery), then the listed
+        ones.
 
         Raises:
             ImportError, and whatever a module raises while it is imported.

@@ -1,10 +1,9 @@
 """What the options of a call mean for its message.
 
-1. `KNOWN`: every option there is. What is none of them goes into the message's properties, as in Celery, unless
-   it looks like a misspelt one.
+1. `KNOWN`: every option there is. What is none of them goes into the message's properties, as in Celery,
+   unless it looks like a misspelt one.
 2. `fields_of`: options → the arguments of `wire.protocol.write`, and when the message is due.
 3. `patience`: how long publishing may take.
-4. `current_parent`: the call that is making this call.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from celeriac import _state
 from celeriac.app.ids import new_id, reply_id
 from celeriac.app.routes import Destination
+from celeriac.app.stack import Running
 from celeriac.brokers.base import Outgoing
 from celeriac.wire import moments
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
     from celeriac.app.task import Task
 
-__all__ = ["KNOWN", "LIGHT", "Fields", "Parent", "Prepared", "current_parent", "fields_of", "patience"]
+__all__ = ["KNOWN", "LIGHT", "Fields", "Prepared", "fields_of", "patience"]
 
 #: Options that are written into the message as they are: option → argument of `write`.
 _WRITTEN: Final = {
@@ -113,9 +112,6 @@ _MODES: Final = {"transient": 1, "persistent": 2, None: 2}
 #: Seconds within which a publish without retries must succeed.
 _ONE_TRY: Final = 1.0
 
-#: (task, request) of the call that makes a call.
-Parent = tuple[Any, Any]
-
 
 class Fields(NamedTuple):
     """`message`: arguments of `write`. `countdown`, `due`: as `Outgoing` has them."""
@@ -149,7 +145,7 @@ class Prepared(NamedTuple):
 
 
 def fields_of(
-    options: Mapping[str, Any], app: Celeriac, task: Task[..., Any] | None, parent: Parent | None
+    options: Mapping[str, Any], app: Celeriac, task: Task[..., Any] | None, parent: Running | None
 ) -> Fields:
     """Turn the routed options of a call, made by `parent`, into the fields of its message.
 
@@ -174,7 +170,7 @@ def fields_of(
     hard, soft = fields.get("time_limit"), fields.get("soft_time_limit")
     if hard and soft and soft > hard:
         raise ValueError(
-            f"soft_time_limit ({soft} s) must not be longer than time_limit ({hard} s): it would never be reached."
+            f"soft_time_limit ({soft} s) is longer than time_limit ({hard} s) and would never be reached."
         )
     names = options.get("stamped_headers")
     if names:
@@ -247,7 +243,8 @@ def _listed(value: Any) -> list[Any] | None:
 def patience(options: Mapping[str, Any], conf: Any) -> float:
     """Seconds that publishing may take.
 
-    A broker tries again until then; with `retry=False` (or no `max_retries` in the policy) one second must do.
+    A broker tries again until then; with `retry=False` (or no `max_retries` in the policy) one second must
+    do.
     """
     limit = options.get("timeout")
     seconds: float = conf.broker_publish_timeout if limit is None else limit
@@ -256,15 +253,3 @@ def patience(options: Mapping[str, Any], conf: Any) -> float:
     if retry is False or (retry is None and not conf.task_publish_retry) or policy.get("max_retries") == 0:
         return min(seconds, _ONE_TRY)
     return seconds
-
-
-def current_parent() -> Parent | None:
-    """The (task, request) pair a worker is running in this context, not counting in-process calls."""
-    pair = _state.running.get()
-    if pair is None:
-        return None
-    if not pair[1].called_directly:
-        return pair
-    from celeriac.app.task import outer_calls
-
-    return next((outer for outer in outer_calls() if not outer[1].called_directly), None)

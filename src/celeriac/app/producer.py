@@ -1,9 +1,10 @@
 """From a call to a stored message.
 
-1. `Producer.call`: one call of a task. The hot path of `delay()`: what does not change from call to call is worked
-   out once per task (`Plan`).
+1. `Producer.call`: one call of a task. The hot path of `delay()`: what does not change from call to call is
+   worked out once per task (`Plan`).
 2. `Producer.send`: many calls in one batch (groups, `apply_many`); `send_task`: a call by name.
-3. `Producer.followups`, `Producer.retry`: what a worker publishes together with an acknowledgement, as values.
+3. `Producer.followups`, `Producer.retry`: what a worker publishes together with an acknowledgement, as
+   values.
 
 Not here: which options a call has (`options.py`), where it goes (`routes.py`), what a message looks like
 (`wire/protocol.py`), how it is stored (`brokers/`).
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from celeriac import _state, signals
 from celeriac.app.followups import followups, next_try
 from celeriac.app.ids import new_id, reply_id
-from celeriac.app.options import LIGHT, Parent, Prepared, current_parent, fields_of, patience
+from celeriac.app.options import LIGHT, Prepared, fields_of, patience
 from celeriac.app.queues import declarations
 from celeriac.app.routes import Destination
+from celeriac.app.stack import Running, current_parent
 from celeriac.brokers.base import Outgoing
 from celeriac.wire import json
 from celeriac.wire.protocol import write
@@ -121,7 +123,7 @@ class Producer:
         parent = current_parent()
         prepared = self.prepare(name, args, kwargs, options, task, parent)
         self._publish([prepared], patience(options, self.app.conf))
-        result = self._result(prepared.id, None, name, self.app)
+        result: AsyncResult[Any] = self._result(prepared.id, None, name, self.app)
         if parent is not None and parent[0].trail and options.get("add_to_parent", True):
             parent[1].add_child(result)
         return result
@@ -172,7 +174,7 @@ class Producer:
         kwargs: Mapping[str, Any] | None,
         options: dict[str, Any],
         task: Task[..., Any] | None,
-        parent: Parent | None = None,
+        parent: Running | None = None,
     ) -> Prepared:
         """Route a call (made by `parent`) with its options, and write its message."""
         app = self.app

@@ -1,8 +1,8 @@
 """Pydantic models as arguments and results of tasks. The only module that imports pydantic.
 
 1. `Codec.dump`: models in the arguments of a call become plain values, before it is sent.
-2. `Codec.body`: the task's function, which gets models for the parameters that are annotated so, and whose models
-   become plain values on the way out.
+2. `Codec.body`: the task's function, which gets models for the parameters that are annotated so, and whose
+   models become plain values on the way out.
 
 Annotations may hold models anywhere: `Model`, `Model | None`, `list[Model]`, `dict[str, Model]`, ….
 """
@@ -114,8 +114,8 @@ class Codec:
             hints = typing.get_type_hints(self._fun, include_extras=True)
         except NameError as exc:
             raise ImproperlyConfigured(
-                f"The annotations of the task {self._name} cannot be evaluated: {exc}. Import what they name where "
-                "the task is defined, not under TYPE_CHECKING."
+                f"The annotations of the task {self._name} cannot be evaluated: {exc}. Import what they name "
+                "where the task is defined, not under TYPE_CHECKING."
             ) from exc
         self._adapters = {
             name: TypeAdapter(hints[name])

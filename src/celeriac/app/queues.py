@@ -255,13 +255,14 @@ def _described(queues: Iterable[Any] | Mapping[str, Any] | None) -> Iterator[Any
             yield queue
         else:
             raise ImproperlyConfigured(
-                f"task_queues holds {queue!r}, which is no queue. Write Queue('name'), a name, or a dictionary "
-                "of names and descriptions."
+                f"task_queues holds {queue!r}, which is no queue. Write Queue('name'), a name, or a "
+                "dictionary of names and descriptions."
             )
 
 
 def declarations(queues: Any) -> list[Declaration]:
-    """What a broker needs to know of a queue (ours or kombu's), or of several: one declaration per binding."""
+    """What a broker needs to know of a queue (ours or kombu's), or of several: one declaration per
+    binding."""
     queues = [queues] if hasattr(queues, "exchange") else queues
     return [declaration for queue in queues for declaration in _bindings(queue)]
 

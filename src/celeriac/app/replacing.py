@@ -23,8 +23,8 @@ def replace(task: Task[..., Any], sig: Signature[Any]) -> Any:
     request = task.request
     if isinstance(sig, (group, chord)):
         raise ImproperlyConfigured(
-            f"{task.name} cannot be replaced by a {type(sig).__name__}: its end is a chord, and chords are not "
-            "counted yet. Replace it by a task or a chain."
+            f"{task.name} cannot be replaced by a {type(sig).__name__}: that would end in a chord, and "
+            "chords are not counted yet. Replace it by a task or a chain."
         )
     if isinstance(sig, chain) and not sig.tasks:
         raise ImproperlyConfigured(f"{task.name} cannot be replaced by an empty chain: nothing would follow.")
@@ -36,11 +36,10 @@ def replace(task: Task[..., Any], sig: Signature[Any]) -> Any:
         last.link(maybe_signature(link, task.app))
     for errback in request.errbacks or ():
         sig.link_error(maybe_signature(errback, task.app))
-    options = {
-        "replaced_task_nesting": request.replaced_task_nesting + 1,
-        "headers": own_headers(request.headers) or None,
-    }
-    sig.set(**{key: value for key, value in options.items() if value is not None})
+    sig.set(replaced_task_nesting=request.replaced_task_nesting + 1)
+    headers = own_headers(request.headers)
+    if headers:
+        sig.set(headers=headers)
     if request.chain:
         sig.set(chain=list(request.chain))
     sig.freeze(

@@ -1,11 +1,13 @@
 """Which call goes to which queue.
 
-1. `Router`: the routes of `task_routes`, in order, then the default queue; an option of the call outranks both.
+1. `Router`: the routes of `task_routes`, in order, then the default queue; an option of the call outranks
+   both.
 2. `Destination`: what that comes to for one message, as `Outgoing` wants it.
 3. The forms a route may have: a dictionary (names, globs, patterns), a function, an object with
    `route_for_task`, the import path of either, or a list of these.
 
-Not here: what queues there are (`queues.py`), and how a transport finds the queue of an exchange (`brokers/`).
+Not here: what queues there are (`queues.py`), and how a transport finds the queue of an exchange
+(`brokers/`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`Task`: a function that can be called from elsewhere, and everything a task can do while it runs.
 
 1. Attributes: what is not set on the task comes from the settings when the app is finalised (`FromConfig`).
-2. Calling: `delay`, `apply_async`, `apply_many`, `adelay`, `aapply_async`, `apply` (eager), `__call__` (in-process).
+2. Calling: `delay`, `apply_async`, `apply_many`, `adelay`, `aapply_async`, `apply` (eager), `__call__`
+   (in-process).
 3. While running: `request`, `retry`, `replace`, `update_state`.
 4. Hooks that do nothing until they are overridden: `before_start`, `on_success`, `on_failure`, `on_retry`,
    `after_return`, `on_replace`, `on_bound`, `shadow_name`.
@@ -13,16 +14,18 @@ body is run (`execution/`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from celeriac import _state, exceptions
+from celeriac.app import stack
 from celeriac.app.annotations import annotate
 from celeriac.app.arguments import Arguments
+from celeriac.app.attributes import EXECUTION_OPTIONS, FromConfig, SignatureOfRun, from_setting
 from celeriac.app.autoretry import add_autoretry_behaviour
-from celeriac.exceptions import Ignore, ImproperlyConfigured, Retry
+from celeriac.app.retrying import retry, signature_from_request
+from celeriac.exceptions import Ignore, Retry
 from celeriac.execution.call import Context
 
 if TYPE_CHECKING:
@@ -37,56 +40,12 @@ __all__ = ["AsyncTask", "Context", "FromConfig", "Task"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: What was running before each in-process call of this context, innermost first: (running pair, the rest).
-_outer: ContextVar[tuple[Any, Any] | None] = ContextVar("celeriac_outer", default=None)
-
-#: Options of a call that a task may carry as attributes of the same name.
-EXECUTION_OPTIONS: Final = (
-    "queue",
-    "routing_key",
-    "exchange",
-    "priority",
-    "expires",
-    "serializer",
-    "delivery_mode",
-    "compression",
-    "time_limit",
-    "soft_time_limit",
-)
-
-
-class FromConfig:
-    """A task attribute whose value is a setting unless the task says otherwise.
-
-    On the class it reads None. On an instance it reads the setting until the task is bound, which stores it.
-    """
-
-    def __init__(self, setting: str) -> None:
-        self.setting = setting
-
-    def __get__(self, task: Any, owner: Any = None) -> Any:
-        return None if task is None else task.app.conf[self.setting]
-
-
-def _from(setting: str) -> Any:
-    return FromConfig(setting)
-
-
-class _SignatureOfRun:
-    """`inspect.signature(task)`: the parameters that a caller gives."""
-
-    def __get__(self, task: Any, owner: Any = None) -> inspect.Signature:
-        if task is None:
-            raise AttributeError("__signature__")
-        signature: inspect.Signature = task.arguments.signature
-        return signature
-
 
 class Task(Generic[P, R]):
     """A task. Usually made by `@app.task`; a class of one's own for state or hooks.
 
-    `P` is the parameters of its function, `R` what it returns, so that type checkers see through `delay` to the
-    result.
+    `P` is the parameters of its function, `R` what it returns, so that type checkers see through `delay` to
+    the result.
 
     Example:
         >>> from celeriac import Celeriac
@@ -120,26 +79,26 @@ class Task(Generic[P, R]):
     expires: Any = None
     resultrepr_maxsize: int = 1024
 
-    serializer: Any = _from("task_serializer")
-    rate_limit: Any = _from("task_default_rate_limit")
-    priority: Any = _from("task_default_priority")
-    time_limit: Any = _from("task_time_limit")
-    soft_time_limit: Any = _from("task_soft_time_limit")
-    track_started: Any = _from("task_track_started")
-    acks_late: Any = _from("task_acks_late")
-    acks_on_failure_or_timeout: Any = _from("task_acks_on_failure_or_timeout")
-    acks_on_failure: Any = _from("task_acks_on_failure")
-    acks_on_timeout: Any = _from("task_acks_on_timeout")
-    reject_on_worker_lost: Any = _from("task_reject_on_worker_lost")
-    retry_on_worker_lost: Any = _from("task_retry_on_worker_lost")
-    ignore_result: Any = _from("task_ignore_result")
-    store_eager_result: Any = _from("task_store_eager_result")
-    store_errors_even_if_ignored: Any = _from("task_store_errors_even_if_ignored")
+    serializer: Any = from_setting("task_serializer")
+    rate_limit: Any = from_setting("task_default_rate_limit")
+    priority: Any = from_setting("task_default_priority")
+    time_limit: Any = from_setting("task_time_limit")
+    soft_time_limit: Any = from_setting("task_soft_time_limit")
+    track_started: Any = from_setting("task_track_started")
+    acks_late: Any = from_setting("task_acks_late")
+    acks_on_failure_or_timeout: Any = from_setting("task_acks_on_failure_or_timeout")
+    acks_on_failure: Any = from_setting("task_acks_on_failure")
+    acks_on_timeout: Any = from_setting("task_acks_on_timeout")
+    reject_on_worker_lost: Any = from_setting("task_reject_on_worker_lost")
+    retry_on_worker_lost: Any = from_setting("task_retry_on_worker_lost")
+    ignore_result: Any = from_setting("task_ignore_result")
+    store_eager_result: Any = from_setting("task_store_eager_result")
+    store_errors_even_if_ignored: Any = from_setting("task_store_errors_even_if_ignored")
 
     #: (attribute, setting) pairs that a task takes from the settings.
     from_config: tuple[tuple[str, str], ...] = ()
 
-    __signature__ = _SignatureOfRun()
+    __signature__ = SignatureOfRun()
 
     _app: Celeriac | None = None
     _backend: ResultBackend | None = None
@@ -265,15 +224,16 @@ class Task(Generic[P, R]):
             link: signature, or list of signatures, to call with the result.
             link_error: the same, when the call fails.
             shadow: another name for logs.
-            options: `countdown` (seconds), `eta` (datetime), `expires` (seconds or datetime), `queue`, `exchange`,
-                `routing_key`, `priority`, `serializer`, `compression`, `headers`, `ignore_result`, `time_limit`,
-                `soft_time_limit` (seconds), `retry`, `retry_policy`, `add_to_parent`, `reply_to`, `root_id`,
-                `parent_id`, `group_id`, `group_index`, `chord`, `chain`, `argsrepr`, `kwargsrepr`, `delivery_mode`,
-                `timeout` (seconds for the publish). What is none of these goes into the message's properties.
+            options: `countdown` (seconds), `eta` (datetime), `expires` (seconds or datetime), `queue`,
+                `exchange`, `routing_key`, `priority`, `serializer`, `compression`, `headers`,
+                `ignore_result`, `time_limit`, `soft_time_limit` (seconds), `retry`, `retry_policy`,
+                `add_to_parent`, `reply_to`, `root_id`, `parent_id`, `group_id`, `group_index`, `chord`,
+                `chain`, `argsrepr`, `kwargsrepr`, `delivery_mode`, `timeout` (seconds for the publish). What
+                is none of these goes into the message's properties.
 
         Raises:
-            As `delay`; also `TypeError` for an option that looks misspelt, `QueueNotFound` for an unknown queue
-            when `task_create_missing_queues` is off.
+            As `delay`; also `TypeError` for an option that looks misspelt, `QueueNotFound` for an unknown
+            queue when `task_create_missing_queues` is off.
         """
         app = self._app or self.app
         if args is None:
@@ -293,7 +253,7 @@ class Task(Generic[P, R]):
         if shadow is not None:
             options["shadow"] = shadow
         if app.conf.task_always_eager:
-            return app.eager(self, args, kwargs, task_id, options)
+            return app.eager(self, args, kwargs, task_id, options)  # type: ignore[no-any-return]
         return app.producer.call(self, args, kwargs, task_id, options)
 
     def apply_many(self, calls: Iterable[Any], **options: Any) -> list[AsyncResult[R]]:
@@ -357,23 +317,14 @@ class Task(Generic[P, R]):
     @property
     def request(self) -> Context:
         """The call that is being run; an empty one (`called_directly` is true) outside of any."""
-        pair = _state.running.get()
-        if pair is None:
-            return Context()
-        if pair[0] is self or pair[0].name == self.name:
-            return pair[1]  # type: ignore[no-any-return]
-        return next((request for task, request in outer_calls() if task.name == self.name), Context())
+        return stack.request_of(self)
 
     def push_request(self, *args: Any, **kwargs: Any) -> None:
         """Make a call current in this context, until `pop_request`."""
-        _outer.set((_state.running.get(), _outer.get()))
-        _state.running.set((self, Context(*args, **kwargs)))
+        stack.push(self, Context(*args, **kwargs))
 
     def pop_request(self) -> None:
-        outer = _outer.get()
-        if outer is not None:
-            _state.running.set(outer[0])
-            _outer.set(outer[1])
+        stack.pop()
 
     def retry(
         self,
@@ -393,7 +344,8 @@ class Task(Generic[P, R]):
         Args:
             args, kwargs: other arguments for the next try.
             exc: why; raised instead when there are no tries left.
-            throw: raise `Retry` (that ends the body); otherwise the next try is published at once, and returned.
+            throw: raise `Retry` (that ends the body); otherwise the next try is published at once, and
+                returned.
             eta: when (datetime).
             countdown: in how many seconds (default: `default_retry_delay`).
             max_retries: in place of the task's own.
@@ -403,34 +355,7 @@ class Task(Generic[P, R]):
             Retry: to be left alone.
             MaxRetriesExceededError: no tries are left and no `exc` was given.
         """
-        request = self.request
-        if request.called_directly:
-            raise exc if exc is not None else Retry("Task can be retried", None)
-        limit = self.max_retries if max_retries is None else max_retries
-        if limit is not None and request.retries >= limit:
-            request.update(retries_exhausted=True)  # autoretry must not try again what was given up here
-            if exc is not None:
-                raise exc
-            raise self.MaxRetriesExceededError(
-                f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}: "
-                f"it has been tried {request.retries + 1} times",
-                task_args=request.args,
-                task_kwargs=request.kwargs,
-            )
-        if eta is None and countdown is None:
-            countdown = self.default_retry_delay
-        retry = Retry(exc=exc, when=countdown if eta is None else eta, is_eager=request.is_eager)
-        retry.options = {**options, "args": args, "kwargs": kwargs, "eta": eta, "countdown": countdown}
-        if request.is_eager or not throw:
-            place = {"eta": eta} if eta is not None else {"countdown": countdown}
-            retry.sig = self.signature_from_request(
-                request, args, kwargs, retries=request.retries + 1, **place, **options
-            )
-        if throw:
-            raise retry
-        if not request.is_eager:
-            retry.sig.apply_async()
-        return retry
+        return retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
 
     def signature_from_request(
         self,
@@ -439,23 +364,23 @@ class Task(Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         queue: str | None = None,
         **extra_options: Any,
-    ) -> Signature:
+    ) -> Signature[R]:
         """The call of `request` as a signature, to be called again to the same place."""
         request = self.request if request is None else request
-        options = {**request.as_execution_options(), **_place_of(request, queue), **extra_options}
-        options = {key: value for key, value in options.items() if value is not None}
-        return self.signature(
-            request.args if args is None else args,
-            dict((request.kwargs if kwargs is None else kwargs) or {}),
-            **options,
-        )
+        if queue is not None:
+            extra_options["queue"] = queue
+        return signature_from_request(self, request, args, kwargs, extra_options)
 
     subtask_from_request = signature_from_request
 
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
     ) -> None:
-        """Store a state of one's own for this call (or `task_id`), e.g. ``state="PROGRESS", meta={"done": 3}``."""
+        """Store a state of one's own, for this call or for `task_id`.
+
+        Example:
+            ``self.update_state(state="PROGRESS", meta={"done": 3})``
+        """
         request = self.request
         task_id = request.id if task_id is None else task_id
         if not task_id:
@@ -465,7 +390,7 @@ class Task(Generic[P, R]):
             )
         self.app.store_state(self, task_id, state, meta, request, **kwargs)
 
-    def replace(self, sig: Signature) -> Any:
+    def replace(self, sig: Signature[Any]) -> Any:
         """End this call and let `sig` finish it: its result, its place in a chain, group or chord.
 
         Raises:
@@ -476,7 +401,7 @@ class Task(Generic[P, R]):
 
         return replace(self, sig)
 
-    def add_to_chord(self, sig: Signature, lazy: bool = False) -> Any:
+    def add_to_chord(self, sig: Signature[Any], lazy: bool = False) -> Any:
         """Add `sig` to the header of the chord this call is a member of; its result joins the others."""
         from celeriac.app.replacing import add_to_chord
 
@@ -507,7 +432,7 @@ class Task(Generic[P, R]):
     ) -> None:
         """Called at the very end, whatever the end was."""
 
-    def on_replace(self, sig: Signature) -> Any:
+    def on_replace(self, sig: Signature[Any]) -> Any:
         """Called by `replace`, with the replacement: publishes it and ends this call."""
         if self.request.is_eager:
             return sig.apply().get()
@@ -539,7 +464,7 @@ class Task(Generic[P, R]):
         """The result of a call of this task, by id."""
         return self.app.AsyncResult(task_id, backend=self._backend, task_name=self.name, **kwargs)
 
-    def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
+    def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature[R]:
         """This task with arguments and options, as a value that can be combined and sent."""
         from celeriac.canvas import signature
 
@@ -548,11 +473,11 @@ class Task(Generic[P, R]):
 
     subtask = signature
 
-    def s(self, *args: Any, **kwargs: Any) -> Signature:
-        """``add.s(1, 2)``: a signature with these arguments; more may be put before them when it is called."""
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """``add.s(1, 2)``: a signature with these arguments; more may come before them when it is called."""
         return self.signature(args, kwargs)
 
-    def si(self, *args: Any, **kwargs: Any) -> Signature:
+    def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """As `s`, immutable: the result of what came before is not passed in."""
         return self.signature(args, kwargs, immutable=True)
 
@@ -592,18 +517,11 @@ if TYPE_CHECKING:
     class AsyncTask(Task[P, R]):
         """A task made of an `async def`: called in-process it gives a coroutine. Exists for type checkers."""
 
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...  # type: ignore[override]
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+            ...
+
 else:
     AsyncTask = Task
-
-
-def outer_calls() -> Iterator[tuple[Any, Any]]:
-    """(task, request) pairs around the innermost one of this context: in-process calls, then the worker's."""
-    outer = _outer.get()
-    while outer is not None:
-        if outer[0] is not None:
-            yield outer[0]
-        outer = outer[1]
 
 
 def _by_name(name: str) -> Any:
@@ -617,16 +535,3 @@ def _pair(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
         case list() | tuple():
             return call, {}
     raise TypeError(f"apply_many takes (args, kwargs) pairs or tuples of arguments, not {call!r:.80}")
-
-
-def _place_of(request: Context, queue: str | None) -> dict[str, Any]:
-    """Options that lead to where `request` came from."""
-    info = request.delivery_info or {}
-    place: dict[str, Any] = {"priority": info.get("priority")}
-    if queue is not None:
-        place["queue"] = queue
-    elif info.get("exchange"):
-        place.update(exchange=info["exchange"], routing_key=info.get("routing_key"))
-    else:
-        place["queue"] = info.get("routing_key")
-    return place

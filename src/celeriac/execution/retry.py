@@ -28,7 +28,8 @@ def retry_countdown(
         retries: how often the task has been retried already; 0 for the first failure.
         backoff: the first wait, in seconds; it doubles with every retry. Less than 1 (`True` included) is 1.
         maximum: never longer than this many seconds.
-        jitter: draw evenly between 0 and that wait, so that tasks that failed together do not return together.
+        jitter: draw evenly between 0 and that wait, so that tasks that failed together do not return
+            together.
         random: `random(low, high)` draws evenly from [low, high]; given in tests.
 
     Example:

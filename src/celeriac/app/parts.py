@@ -1,0 +1,183 @@
+"""What an app is composed of: the one place where settings become implementations.
+
+1. `Parts`: broker, result store, queues, router, producer, loader, logging; each made on first use.
+2. When a setting changes, the parts that come from it are made anew, and the others stay.
+
+Not here: the classes themselves, and how a URL becomes one (`plugins.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from celeriac import plugins
+from celeriac.app.loading import Loader, cwd_in_path
+from celeriac.app.queues import Queues
+from celeriac.app.routes import Router
+
+if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac
+    from celeriac.app.log import Logging
+    from celeriac.app.settings import Settings
+    from celeriac.backends.base import ResultBackend
+    from celeriac.brokers.base import Broker
+
+__all__ = ["Messaging", "Parts"]
+
+_LOADER: Final = ("CELERIAC_LOADER", "CELERY_LOADER")
+
+_QUEUES: Final = (
+    "task_queues",
+    "task_default_queue",
+    "task_default_exchange",
+    "task_default_exchange_type",
+    "task_default_routing_key",
+    "task_create_missing_queues",
+    "task_create_missing_queue_exchange_type",
+)
+
+#: The settings that each part is made from.
+_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "broker": (
+        "broker_write_url",
+        "broker_transport_options",
+        "broker_use_ssl",
+        "broker_connection_timeout",
+    ),
+    "backend": ("result_backend", "result_backend_transport_options", "redis_backend_use_ssl"),
+    "queues": _QUEUES,
+    "router": (*_QUEUES, "task_routes"),
+}
+
+
+class Messaging(NamedTuple):
+    """`app.amqp`: what Celery keeps there and applications use."""
+
+    queues: Queues
+    router: Router
+
+
+class Parts:
+    """The parts of `app`.
+
+    Args:
+        loader: class or path of a loader, or None.
+        log: class that sets up logging, or None.
+        backend: a ready-made result store, or None: by the setting `result_backend`.
+    """
+
+    def __init__(self, app: Celeriac, *, loader: Any, log: Any, backend: ResultBackend | None) -> None:
+        self._app = app
+        self._loader_class = loader
+        self._log_class = log
+        self._own_backend = backend
+        #: name → (values of its settings when it was made, the part)
+        self._made: dict[str, tuple[tuple[Any, ...], Any]] = {}
+
+    def settings_changed(self) -> None:
+        """Drop the parts whose settings have other values now."""
+        for name in list(self._made):
+            made = self._made.get(name)
+            if made is not None and made[0] != self._values(name):
+                del self._made[name]
+
+    def close(self) -> None:
+        """Drop all connections."""
+        for name in ("broker", "backend"):
+            if name in self._made:
+                self._made[name][1].close()
+
+    def broker(self) -> Broker:
+        return self._part(  # type: ignore[no-any-return]
+            "broker", lambda conf: plugins.broker_from_url(conf.broker_write_url, _broker_options(conf))
+        )
+
+    def backend(self) -> ResultBackend:
+        if self._own_backend is not None:
+            return self._own_backend
+        return self._part(  # type: ignore[no-any-return]
+            "backend",
+            lambda conf: plugins.backend_from_url(
+                conf.result_backend or "disabled://", _backend_options(conf)
+            ),
+        )
+
+    def queues(self) -> Queues:
+        return self._part("queues", _queues)  # type: ignore[no-any-return]
+
+    def router(self) -> Router:
+        return self._part(  # type: ignore[no-any-return]
+            "router", lambda conf: Router(conf.task_routes, self.queues(), _load_from_cwd)
+        )
+
+    def log(self) -> Logging:
+        from celeriac.app.log import Logging
+
+        return self._part(  # type: ignore[no-any-return]
+            "log", lambda conf: (self._log_class or Logging)(self._app)
+        )
+
+    def loader(self) -> Loader:
+        found = self._made.get("loader")
+        if found is None:
+            with self._app.lock:
+                found = self._made.setdefault("loader", ((), self._make_loader()))
+        return found[1]  # type: ignore[no-any-return]
+
+    def _make_loader(self) -> Loader:
+        kind = self._loader_class or next(
+            (os.environ[name] for name in _LOADER if os.environ.get(name)), None
+        )
+        if kind in (None, "app", "default"):
+            return Loader(self._app)
+        kind = plugins.load_class(kind) if isinstance(kind, str) else kind
+        loader: Loader = kind(app=self._app)
+        return loader
+
+    def _part(self, name: str, make: Callable[[Any], Any]) -> Any:
+        found = self._made.get(name)
+        if found is None:
+            with self._app.lock:
+                self._app.conf.settle()  # reading the first setting may itself drop parts
+                found = self._made.get(name)
+                if found is None:
+                    found = self._made[name] = (self._values(name), make(self._app.conf))
+        return found[1]
+
+    def _values(self, name: str) -> tuple[Any, ...]:
+        conf = self._app.conf
+        return tuple(conf.get(setting) for setting in _SETTINGS.get(name, ()))
+
+
+def _queues(conf: Settings) -> Queues:
+    return Queues(
+        conf.task_queues,
+        default=conf.task_default_queue,
+        create_missing=conf.task_create_missing_queues,
+        missing_exchange_type=conf.task_create_missing_queue_exchange_type,
+        default_exchange=conf.task_default_exchange,
+        default_exchange_type=conf.task_default_exchange_type,
+        default_routing_key=conf.task_default_routing_key,
+    )
+
+
+def _load_from_cwd(path: str) -> Any:
+    with cwd_in_path():
+        return plugins.load_class(path)
+
+
+def _broker_options(conf: Settings) -> dict[str, Any]:
+    options = dict(conf.broker_transport_options or {})
+    if conf.broker_use_ssl:
+        options.setdefault("ssl", conf.broker_use_ssl)
+    options.setdefault("connect_timeout", conf.broker_connection_timeout)
+    return options
+
+
+def _backend_options(conf: Settings) -> dict[str, Any]:
+    options = dict(conf.result_backend_transport_options or {})
+    if conf.redis_backend_use_ssl:
+        options.setdefault("ssl", conf.redis_backend_use_ssl)
+    return options
