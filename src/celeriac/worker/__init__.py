@@ -3,7 +3,7 @@
     supervisor.py  one loop: children, signals, hard limits       heart.py     leases, sweeps, burials
     template.py    the process that forks children                child.py     lane + courier, put together
     courier.py     broker ↔ lane                                  lanes.py     where bodies run
-    request.py     one delivery → one settlement                  ledger.py    shared page: what runs, what did
+    request.py     one delivery → one settlement                  ledger.py    shared page: what runs and did
     banner.py, logs.py  what a person sees                        inprocess.py a worker inside a test
 
 `start` is the composition root: settings and options become a running node.
