@@ -56,7 +56,7 @@ def write(
     name: str,
     id: str,
     args: Sequence[Any] = (),
-    kwargs: dict[str, Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
     exchange: str = "",
     routing_key: str = "",
     priority: int = 0,
@@ -95,7 +95,7 @@ def write(
     Args:
         name: the task's name.
         id: the call's id; also its correlation id unless `correlation_id` is given.
-        args, kwargs: the arguments; a list or tuple, and a dict.
+        args, kwargs: the arguments; a list or tuple, and a mapping.
         exchange, routing_key: stated in ``delivery_info``; the default exchange is ``""`` with the queue's
             name as key.
         priority: as the transport counts it.
@@ -130,8 +130,10 @@ def write(
     """
     if not isinstance(args, (list, tuple)):
         raise TypeError(f"the arguments of a task must be a list or tuple, not {type(args).__name__}")
-    if kwargs is not None and not isinstance(kwargs, dict):
-        raise TypeError(f"the keyword arguments of a task must be a dict, not {type(kwargs).__name__}")
+    if kwargs is not None and type(kwargs) is not dict:
+        if not isinstance(kwargs, Mapping):
+            raise TypeError(f"the keyword arguments of a task must be a mapping, not {type(kwargs).__name__}")
+        kwargs = dict(kwargs)
     if callbacks is None and errbacks is None and chain is None and chord is None and serializer == "json":
         parameters = json.dumps_text(kwargs) if kwargs else "{}"
         body = f"[{json.dumps_text(args)}, {parameters}, {_NO_FOLLOWS_JSON}]".encode("ascii")

@@ -200,7 +200,7 @@ def test_damaged_and_endless_bodies_are_decode_errors() -> None:
 def test_wrong_calls_are_refused_where_they_are_made() -> None:
     with pytest.raises(TypeError, match="list or tuple, not str"):
         protocol.write(name="t", id="i", args="ab")
-    with pytest.raises(TypeError, match="dict, not list"):
+    with pytest.raises(TypeError, match="mapping, not list"):
         protocol.write(name="t", id="i", kwargs=[])  # type: ignore[arg-type]
     with pytest.raises(EncodeError, match="object"):
         protocol.write(name="t", id="i", args=(object(),))
