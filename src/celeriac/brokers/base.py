@@ -191,6 +191,9 @@ class Consumer(Protocol):
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> Received:
         """Settle, then take up to `limit` messages, in one trip; never blocks for messages to arrive.
 
+        It may bring less than there is: of a queue no more than the consumer's fair share, which is what is
+        ready divided by the live leases, rounded up.
+
         Settlements are idempotent: repeated after a lost reply they have no second effect (the tag comes back
         in `stale`, or is silently gone). A crash at any point loses nothing: what was taken is held under
         the lease. Messages that are due move from the delay store first. A broker that cannot be reached
@@ -199,7 +202,8 @@ class Consumer(Protocol):
 
     def wait(self, timeout: float) -> None:
         """Block until messages may have arrived (anybody's publish, a due time), `wake` was called, or
-        `timeout` seconds have passed. May return early; never polls in a loop."""
+        `timeout` seconds have passed. May return early; never polls in a loop. After an exchange that brought
+        all that it asked for it waits for `wake` only: more messages are of no use then."""
 
     def wake(self) -> None:
         """Make a blocked `wait`, or the next one, return at once. Callable from any thread."""

@@ -45,6 +45,7 @@ class RedisConsumer:
         self._first = 0
         self._stash: list[Delivery] = []
         self._alarm = Alarm()
+        self._is_hungry = True  # the last exchange brought less than it asked for
 
     def register(self) -> None:
         for part in self._parts:
@@ -52,8 +53,11 @@ class RedisConsumer:
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> Received:
         if len(self._parts) == 1:
-            return self._parts[0].exchange(settlements, limit)
-        return self._exchange_parts(settlements, limit)
+            received = self._parts[0].exchange(settlements, limit)
+        else:
+            received = self._exchange_parts(settlements, limit)
+        self._is_hungry = len(received.deliveries) < limit
+        return received
 
     def _exchange_parts(self, settlements: Sequence[Settlement], limit: int) -> Received:
         """On a cluster: one call for each queue, the first one rotating."""
@@ -88,7 +92,9 @@ class RedisConsumer:
     def wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         pause = POLL[0]
-        while not self._alarm.ringing:
+        if not self._is_hungry:  # what there is no room for must not wake us
+            self._alarm.wait(timeout)
+        while self._is_hungry and not self._alarm.ringing:
             ready, soon = self._arm()
             left = deadline - time.monotonic()
             if ready or left <= 0:

@@ -44,7 +44,7 @@ class _Batch:
 
     def __init__(self) -> None:
         self.now: dict[tuple[bytes, bytes], list[bytes]] = {}  # (producer prefix, list) -> envelopes
-        self.later: dict[QueueKeys, list[Any]] = {}  # queue -> list index, kind, ms, envelope, index, ...
+        self.later: dict[QueueKeys, list[Any]] = {}  # queue -> five words for each message
 
     def packed(self, channel: Channel) -> list[bytes]:
         """Script calls, numbered so that a repetition is recognised; a transaction when there are several."""
@@ -55,10 +55,12 @@ class _Batch:
                 channel.sequence += 1
                 calls.append(PUBLISH.packed(keys, [channel.sequence, *envelopes[start : start + CHUNK]]))
         for names, words in self.later.items():
-            keys = (names.producer + channel.name.encode(), names.delayed, names.seq, *names.lists)
-            for start in range(0, len(words), 4 * CHUNK):
+            keys = (
+                names.producer + channel.name.encode(), names.delayed, names.seq, names.leases, *names.lists
+            )  # fmt: skip
+            for start in range(0, len(words), 5 * CHUNK):
                 channel.sequence += 1
-                calls.append(PUBLISH.packed(keys, [channel.sequence, *words[start : start + 4 * CHUNK]]))
+                calls.append(PUBLISH.packed(keys, [channel.sequence, *words[start : start + 5 * CHUNK]]))
         return calls if len(calls) == 1 else [_MULTI, *calls, _EXEC]
 
 
@@ -157,7 +159,8 @@ class Publisher:
                     if name == queue:
                         open_lists[name, priority] = listed
                 else:
-                    part.later.setdefault(names, []).extend((index, kind, ms, envelope))
+                    tells = b"1" if message.headers.get("eta") else b"0"
+                    part.later.setdefault(names, []).extend((index, kind, ms, tells, envelope))
             if route.channel is not None:
                 shouts.append((route.channel, mark_fanout(envelope)))
         return batches, shouts

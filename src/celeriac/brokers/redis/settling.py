@@ -8,6 +8,7 @@ On a cluster a script reaches one slot only: follow-ups to other queues are give
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,11 +26,11 @@ FANOUT_MARK = b'{"celeriac-fanout":1,'
 
 
 def due_of(out: Outgoing) -> tuple[bytes, int]:
-    """(kind, ms): now, in so many ms, or at epoch ms."""
+    """(kind, ms): now, in so many ms, or at epoch ms; never early."""
     if out.countdown is not None:
-        return (b"1", int(out.countdown * 1000)) if out.countdown > 0 else (b"0", 0)
+        return (b"1", math.ceil(out.countdown * 1000)) if out.countdown > 0 else (b"0", 0)
     if out.due is not None:
-        return b"2", int(out.due * 1000)
+        return b"2", math.ceil(out.due * 1000)
     return b"0", 0
 
 

@@ -51,7 +51,9 @@ end
 
 local stale, results = {}, {}
 
-local function bury(dead, letters, id, crashes, reason, envelope)
+local function bury(dead, letters, seq, crashes, reason, envelope)
+  -- Sixteen digits: letters of one millisecond are ordered by their ids.
+  local id = string.format('%016.0f', call('INCRBY', seq, 16))
   call('ZADD', dead, now, id)
   call('HSET', letters, id, crashes .. ':' .. #reason .. ':' .. reason .. envelope)
 end
@@ -70,8 +72,7 @@ local function follow_up(at)
   local key, kind, value = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   local index, envelope = ARGV[at + 3], ARGV[at + 4]
   if kind == '3' then
-    local id = string.format('%.0f', call('INCRBY', KEYS[key + 2], 16))
-    bury(KEYS[key], KEYS[key + 1], id, 0, value, envelope)
+    bury(KEYS[key], KEYS[key + 1], KEYS[key + 2], 0, value, envelope)
     return
   elseif kind == '4' then
     call('PUBLISH', KEYS[key], envelope)
@@ -107,7 +108,7 @@ for _ = 1, rich do
       call('RPUSH', origin == 15 and KEYS[base + 5] or KEYS[base + 9 + math.min(origin, lists - 1)], stored)
     elseif verdict == 'dead' then
       local crashes, envelope = plain(stored)
-      bury(KEYS[base + 7], KEYS[base + 8], tag, crashes, reason, envelope)
+      bury(KEYS[base + 7], KEYS[base + 8], KEYS[base + 3], crashes, reason, envelope)
     end
   else
     stale[#stale + 1] = tonumber(queue)
