@@ -15,6 +15,7 @@ import heapq
 import logging
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from celeriac.beat.entry import ScheduleEntry
@@ -153,7 +154,10 @@ class Scheduler:
         if isinstance(entry, self.Entry):
             entry.app = self.app
             return entry
-        return self.Entry(**{**checked(name, entry), "name": name, "app": self.app})
+        try:
+            return self.Entry(**{**checked(name, entry), "name": name, "app": self.app})
+        except (TypeError, ValueError) as exc:
+            raise ImproperlyConfigured(f"beat_schedule[{name!r}] cannot be used: {exc}") from exc
 
     def schedules_equal(
         self, old_schedules: Mapping[str, Any] | None, new_schedules: Mapping[str, Any] | None
@@ -176,11 +180,10 @@ class Scheduler:
             self.old_schedulers = copy.copy(schedule)
             self.populate_heap()
         heap = self._heap or []
-        for _ in range(len(heap)):
+        for _ in range(len(heap) + 1 if heap else 0):
             event = heap[0]
             due, seconds = self.is_due(event.entry)
             if not due:
-                # Its time may have moved; what comes next in the agenda is looked at then.
                 return self._until_next(heap, event, seconds)
             try:
                 self.apply_entry(event.entry)
@@ -240,7 +243,7 @@ class Scheduler:
 
     def reserve(self, entry: ScheduleEntry) -> ScheduleEntry:
         """Note that `entry` was sent; return the entry that follows."""
-        following: ScheduleEntry = next(entry)  # type: ignore[call-overload]
+        following: ScheduleEntry = next(entry)
         self.schedule[entry.name] = following
         return following
 
@@ -280,7 +283,7 @@ class Scheduler:
         run_id = entry.run_id()
         if run_id is not None:
             options.setdefault("task_id", run_id)
-        task = self.app.tasks.get(entry.task)
+        task = self.app.tasks.get(entry.task or "")
         try:
             if task is not None:
                 result = task.apply_async(entry.args, entry.kwargs, **options)
@@ -342,4 +345,10 @@ def checked(name: str, entry: Any) -> Mapping[str, Any]:
     for key in ("task", "schedule"):
         if entry.get(key) is None:
             raise ImproperlyConfigured(f"beat_schedule[{name!r}] lacks {key!r}.")
+    schedule = entry["schedule"]
+    if not isinstance(schedule, (int, float, timedelta)) and not hasattr(schedule, "is_due"):
+        raise ImproperlyConfigured(
+            f"beat_schedule[{name!r}]['schedule'] must be seconds, a timedelta or a schedule such as "
+            f"crontab(), not {schedule!r}."
+        )
     return entry

@@ -70,6 +70,7 @@ class Service:
         self._scheduler: Scheduler | None = None
         self._stop: StopSource = StopPipe()
         self._stopped = threading.Event()
+        self._ahead = time.time() - time.monotonic()
 
     @property
     def scheduler(self) -> Scheduler:
@@ -132,15 +133,19 @@ class Service:
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        ahead = time.time() - time.monotonic()
-        while (left := until - time.monotonic()) > 0:
+        while not self._clock_moved() and (left := until - time.monotonic()) > 0:
             if self._stop.wait(min(left, _NAP)):
                 return
-            moved = time.time() - time.monotonic() - ahead
-            if abs(moved) > _DRIFT:
-                logger.warning("beat: The clock moved by %+.1f s; looking at every entry again.", moved)
-                self.scheduler.clock_moved()
-                return
+
+    def _clock_moved(self) -> bool:
+        """Whether the wall clock has jumped since the last time this was asked; the scheduler is told."""
+        before, self._ahead = self._ahead, time.time() - time.monotonic()
+        moved = self._ahead - before
+        if abs(moved) <= _DRIFT:
+            return False
+        logger.warning("beat: The clock moved by %+.1f s; looking at every entry again.", moved)
+        self.scheduler.clock_moved()
+        return True
 
     def stop(self, wait: bool = False) -> None:
         """End `start` soon. May be called from a signal handler, when `wait` is false.

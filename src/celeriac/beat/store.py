@@ -27,6 +27,8 @@ logger = logging.getLogger("celeriac.beat")
 
 #: SQLite's application_id of our files ("CLRB").
 _OURS: Final = 0x434C5242
+#: Seconds to wait for another scheduler that is about to stop.
+PATIENCE = 5.0
 _SELECT: Final = "SELECT name, last_run_at, total_run_count FROM entries"
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
 _TABLE: Final = """
@@ -58,12 +60,12 @@ class ScheduleFile:
 
     Args:
         path: where it is; made when it is not there.
-        patience: seconds to wait for another scheduler that is about to stop.
+        patience: seconds to wait for another scheduler that is about to stop; by default 5.
     """
 
-    def __init__(self, path: str | os.PathLike[str], patience: float = 5.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], patience: float | None = None) -> None:
         self.path = Path(path)
-        self.patience = patience
+        self.patience = PATIENCE if patience is None else patience
         self._db: sqlite3.Connection | None = None
 
     def open(self) -> None:

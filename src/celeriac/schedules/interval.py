@@ -134,5 +134,5 @@ def maybe_schedule(
     if isinstance(period, timedelta):
         return schedule(period, relative, app=app)
     if isinstance(period, BaseSchedule):
-        period.app = app  # type: ignore[assignment]
+        period.app = app
     return period

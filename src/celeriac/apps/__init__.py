@@ -1,0 +1,1 @@
+"""Programs, under Celery's import paths."""
