@@ -86,7 +86,10 @@ def nesting(tree: ast.AST) -> int:
     todo = [(tree, 0)]
     while todo:
         node, depth = todo.pop()
-        depth += isinstance(node, (*BLOCKS, *FUNCTIONS, ast.ClassDef))
-        deepest = max(deepest, depth)
-        todo += [(child, depth) for child in ast.iter_child_nodes(node)]
+        inside = depth + isinstance(node, (*BLOCKS, *FUNCTIONS, ast.ClassDef))
+        deepest = max(deepest, inside)
+        for child in ast.iter_child_nodes(node):
+            # `elif` is an `if` in the other branch, and stands no deeper for it.
+            elif_ = isinstance(node, ast.If) and isinstance(child, ast.If) and child in node.orelse
+            todo.append((child, depth if elif_ else inside))
     return deepest
