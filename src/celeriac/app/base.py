@@ -149,6 +149,8 @@ class Celeriac:
             self.set_current()
         self.fixups = list(self.builtin_fixups if fixups is None else fixups)
         self._fixups = [_fixup(entry, self) for entry in self.fixups]
+        for fixup in self._fixups:
+            self._catalog.prefer_base(getattr(fixup, "task_cls", None))
         self.on_init()
         _state.register_app(self)
 

@@ -64,6 +64,10 @@ class Catalog:
             if type(task) is previous:
                 task.__class__ = base
 
+    def prefer_base(self, base: Any) -> None:
+        """Make `base` (a class or its path) the base class of the tasks, unless the app was given one."""
+        self._given_base = self._given_base or base
+
     def declare(self, fun: Callable[..., Any], options: Mapping[str, Any], *, lazy: bool) -> AnyTask:
         """The task of a decorated function; the one that has its name already, if there is one."""
         name = self._name(fun, options)

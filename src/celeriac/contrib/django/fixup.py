@@ -46,7 +46,7 @@ class DjangoFixup:
         app: the application.
     """
 
-    #: In place of the app's own default.
+    #: Base class of the app's tasks, unless the app was given one.
     task_cls = "celeriac.contrib.django.task:DjangoTask"
 
     def __init__(self, app: Celeriac) -> None:
@@ -54,8 +54,6 @@ class DjangoFixup:
 
     def install(self) -> DjangoFixup:
         """Connect everything; what is the same for all apps is connected once."""
-        if self.app._task_cls is None:
-            self.app._task_cls = self.task_cls
         signals.import_modules.connect(self.on_import_modules, sender=self.app)
         for signal, receiver in (
             (signals.worker_init, on_before_fork),
