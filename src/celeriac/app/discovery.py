@@ -57,8 +57,9 @@ def find_app(app: str) -> Celeriac:
         if found is None:
             raise AttributeError(
                 f"the module {module_name!r} holds no application: neither under the names "
-                f"{', '.join(_NAMES)}, nor in a submodule {' or '.join(_SUBMODULES)}, nor exactly one under any other name. Write "
-                f"app = Celeriac({module_name!r}) in it, or name the attribute: {module_name}:attribute"
+                f"{', '.join(_NAMES)}, nor in a submodule {' or '.join(_SUBMODULES)}, nor exactly one under "
+                f"any other name. Write app = Celeriac({module_name!r}) in it, or name the attribute: "
+                f"{module_name}:attribute"
             )
         return found
 

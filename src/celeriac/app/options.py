@@ -160,7 +160,8 @@ def fields_of(
     fields["id"] = options.get("task_id") or new_id()
     fields["callbacks"] = _listed(options.get("link"))
     fields["errbacks"] = _listed(options.get("link_error"))
-    fields["ignore_result"] = options.get("ignore_result", task.ignore_result if task is not None else None)
+    ignored = options.get("ignore_result")
+    fields["ignore_result"] = task.ignore_result if ignored is None and task is not None else ignored
     fields.setdefault("reply_to", reply_id())
     fields.setdefault("serializer", conf.task_serializer)
     if conf.task_compression is not None:

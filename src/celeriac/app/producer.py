@@ -12,7 +12,7 @@ Not here: which options a call has (`options.py`), where it goes (`routes.py`), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,6 +24,7 @@ from celeriac.app.queues import declarations
 from celeriac.app.routes import Destination
 from celeriac.app.stack import Running, current_parent
 from celeriac.brokers.base import Outgoing
+from celeriac.utils.bulk import collector_paused, uuids
 from celeriac.wire import json
 from celeriac.wire.protocol import write
 
@@ -101,7 +102,13 @@ class Producer:
         self.broker.publish(
             (Outgoing(message, queue, exchange, routing_key, plan.priority),), timeout=self.timeout
         )
-        return self._result(call_id, None, task.name, self.app)
+        return self._made(call_id, task)
+
+    def _made(self, call_id: str, task: Task[..., Any]) -> AsyncResult[Any]:
+        result: AsyncResult[Any] = self._result(call_id, None, task.name, self.app)
+        if task.ignore_result:
+            result.ignored = True
+        return result
 
     def send_task(
         self, name: str, args: Any, kwargs: Any, options: dict[str, Any], task: Task[..., Any] | None = None
@@ -124,6 +131,8 @@ class Producer:
         prepared = self.prepare(name, args, kwargs, options, task, parent)
         self._publish([prepared], patience(options, self.app.conf))
         result: AsyncResult[Any] = self._result(prepared.id, None, name, self.app)
+        if prepared.outgoing.message.headers["ignore_result"]:
+            result.ignored = True
         if parent is not None and parent[0].trail and options.get("add_to_parent", True):
             parent[1].add_child(result)
         return result
@@ -135,24 +144,56 @@ class Producer:
         options: dict[str, Any],
     ) -> list[AsyncResult[Any]]:
         """Publish many calls of `task` in one batch."""
-        prepared = self._prepare_all((task.name, args, kwargs, dict(options), task) for args, kwargs in calls)
-        if prepared:
-            self._publish(prepared, patience(options, self.app.conf))
-        return [self._result(one.id, None, task.name, self.app) for one in prepared]
+        plan = task._plan
+        if plan is None or plan.producer is not self:
+            plan = self._plan(task)
+        with collector_paused():
+            if (
+                options
+                or not plan.fixed
+                or _running.get() is not None
+                or _before.receivers
+                or _after.receivers
+            ):
+                prepared = self._prepare_all(
+                    [(task.name, args, kwargs, dict(options), task) for args, kwargs in calls]
+                )
+                self._publish(prepared, patience(options, self.app.conf))
+                return [self._made(one.id, task) for one in prepared]
+            make, priority, reply_to = plan.write, plan.priority, reply_id()
+            queue, exchange, routing_key = plan.destination[:3]
+            ids = list(uuids(len(calls)))
+            batch = [
+                Outgoing(
+                    make(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_to),
+                    queue,
+                    exchange,
+                    routing_key,
+                    priority,
+                )
+                for call_id, (args, kwargs) in zip(ids, calls, strict=True)
+            ]
+            if batch:
+                self.broker.publish(batch, timeout=self.timeout)
+            return [self._made(call_id, task) for call_id in ids]
 
     def send(
         self, sendings: Iterable[Sending], *, timeout: float | None = None, producer: Any = None
     ) -> None:
-        """Publish `sendings` (a canvas's messages) in one batch."""
-        prepared = self._prepare_sendings(sendings)
-        if prepared:
+        """Publish `sendings` (a canvas's messages) in one batch.
+
+        Raises:
+            TypeError: a task known here does not take the arguments it would get; nothing was sent.
+        """
+        with collector_paused():
+            prepared = self._prepare_all(self._known(sendings, check=True))
             self._publish(prepared, self.timeout if timeout is None else timeout)
 
     # -- for workers ----------------------------------------------------------------------------------------
 
     def outgoing(self, sendings: Iterable[Sending]) -> list[Outgoing]:
         """`sendings` as messages that somebody else publishes (a settlement)."""
-        prepared = self._prepare_sendings(sendings)
+        prepared = self._prepare_all(self._known(sendings, check=False))
         for one in prepared:
             self._announce(one)
         return [one.outgoing for one in prepared]
@@ -199,11 +240,19 @@ class Producer:
         )
         return Prepared(fields.message["id"], name, outgoing, destination, (args, kwargs), options)
 
-    def _prepare_sendings(self, sendings: Iterable[Sending]) -> list[Prepared]:
+    def _known(self, sendings: Iterable[Sending], *, check: bool) -> Iterator[_Request]:
+        """`sendings` with the tasks they name, as far as they are known here."""
         find = self.app.tasks.get
-        return self._prepare_all(
-            (name, args, kwargs, options, find(name)) for name, args, kwargs, options in sendings
-        )
+        for name, args, kwargs, options in sendings:
+            task = find(name)
+            if task is not None:
+                if check and task.typing:
+                    takes = task._arguments or task.arguments
+                    if kwargs or not takes.fewest <= len(args) <= takes.most:
+                        takes.check(args, kwargs)
+                if task._codec is not None:
+                    args, kwargs = task._codec.dump(args, kwargs)
+            yield name, args, kwargs, options, task
 
     def _prepare_all(self, calls: Iterable[_Request]) -> list[Prepared]:
         """Prepare many calls; those that differ in nothing but arguments and ids go by their task's plan."""
@@ -268,6 +317,8 @@ class Producer:
     # -- publishing -----------------------------------------------------------------------------------------
 
     def _publish(self, prepared: Sequence[Prepared], timeout: float) -> None:
+        if not prepared:
+            return
         for one in prepared:
             self._announce(one)
             self._declare(one.destination)
