@@ -62,19 +62,19 @@ clean: ## remove the environments, caches and build products
 $(INSTALLED): pyproject.toml
 	@test -x $(PY) || { echo "making $(VENV) ($$($(PYTHON) --version))"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing celeriac"
-	@$(PY) -m pip install --quiet --editable .
+	@$(PY) -m pip install -qq --editable .
 	@touch $@
 
 $(DEV): pyproject.toml
 	@test -x $(PY) || { echo "making $(VENV) ($$($(PYTHON) --version))"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing celeriac and its development tools"
-	@$(PY) -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(PY) -m pip install --quiet --editable '.[$(EXTRAS)]' --group dev
+	@$(PY) -m pip install -qq --upgrade 'pip>=25.1'
+	@$(PY) -m pip install -qq --editable '.[$(EXTRAS)]' --group dev
 	@touch $(INSTALLED) $@
 
 .venvs/%/.dev: pyproject.toml
 	@echo "making .venvs/$(VERSION) ($$($(OTHER) --version))"
 	@test -x $(@D)/bin/python || $(OTHER) -m venv $(@D)
-	@$(@D)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(@D)/bin/python -m pip install --quiet --editable '.[$(EXTRAS)]' --group test
+	@$(@D)/bin/python -m pip install -qq --upgrade 'pip>=25.1'
+	@$(@D)/bin/python -m pip install -qq --editable '.[$(EXTRAS)]' --group test
 	@touch $@
