@@ -16,7 +16,9 @@ else:
     from celeriac import Celeriac as Application
 
 app = Application("faults", broker=os.environ["FAULTS_BROKER"], backend=os.environ.get("FAULTS_BACKEND"))
-app.conf.update(broker_connection_retry_on_startup=True, task_default_queue="faults")
+app.conf.update(
+    broker_connection_retry_on_startup=True, task_default_queue="faults", accept_content=["json", "yaml", "msgpack"]
+)
 app.conf.update(**eval(os.environ.get("FAULTS_CONF", "{}")))
 
 _journal = -1
