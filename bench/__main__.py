@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from bench import environments, machine, server
+from bench.awake import awake
 from bench.contender import Contender, all_contenders
 from bench.measures import MEASURES, Measure
 from bench.report import Result, table
@@ -28,15 +30,16 @@ def main() -> None:
         contender.name: Path(sys.executable) if options.here else environments.python_of(contender)
         for contender in racing
     }
-    about = _about(racing, pythons)
+    about = _about(racing, pythons, options)
     print("\n".join(about), flush=True)
     counts = QUICK if options.quick else Counts()
     results: list[Result] = []
-    for measure in MEASURES:
-        entered = [contender for contender in racing if measure.name in contender.measures]
-        if measure.name in measures and entered:
-            results += _compete(measure, entered, pythons, counts, options)
-            print("\n" + table(measure, results), flush=True)
+    with nullcontext() if options.let_sleep else awake():
+        for measure in MEASURES:
+            entered = [contender for contender in racing if measure.name in contender.measures]
+            if measure.name in measures and entered:
+                results += _compete(measure, entered, pythons, counts, options)
+                print("\n" + table(measure, results), flush=True)
     _finish(results, about, options)
 
 
@@ -55,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--here", action="store_true", help="use this interpreter for every contender, make no environments"
     )
+    parser.add_argument("--let-sleep", action="store_true", help="let processors halt between two messages")
     return parser.parse_args()
 
 
@@ -69,8 +73,12 @@ def _chosen(names: Sequence[str], wanted: str, noun: str) -> set[str]:
     return chosen
 
 
-def _about(contenders: Sequence[Contender], pythons: dict[str, Path]) -> list[str]:
+def _about(
+    contenders: Sequence[Contender], pythons: dict[str, Path], options: argparse.Namespace
+) -> list[str]:
     lines = [f"{name}: {value}" for name, value in machine.describe().items()]
+    if not options.let_sleep:
+        lines.append("processors: kept awake by spinners of the lowest priority")
     lines.append(f"broker: {server.version()}; {server.IN_WORDS}")
     for contender in contenders:
         versions = environments.versions(pythons[contender.name], contender)
