@@ -1,7 +1,7 @@
 """Processors kept awake while measuring: one spinner each, at the lowest priority there is (SCHED_IDLE).
 
-A processor that halts between two messages takes longer to wake than the message takes to handle: on a virtual
-machine this alone halves what one sender can do, and it comes and goes with whatever else the machine runs.
+A processor that halts between two messages takes longer to wake than the message takes to handle: on a
+virtual machine this alone halves what one sender can do, and it comes and goes with whatever else is running.
 A spinner gives way at once to anything that wants to run. It counts as the harness's, not as foreign load.
 """
 
