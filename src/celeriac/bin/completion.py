@@ -6,11 +6,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from celeriac.bin.base import Command
 from celeriac.bin.context import CLIContext, load_app
+from celeriac.exceptions import CeleriacError
+
+if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac
 
 __all__ = ["completion", "queue_names", "task_names"]
 
@@ -40,21 +47,26 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 def task_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of the application's tasks that begin with `incomplete`."""
-    app = load_app(_spec(ctx))
-    app.import_default_modules()
-    return [CompletionItem(name) for name in sorted(app.tasks) if name.startswith(incomplete)]
+
+    def names(app: Celeriac) -> Iterable[str]:
+        app.import_default_modules()
+        return sorted(app.tasks)
+
+    return [CompletionItem(name) for name in _asked(ctx, names) if name.startswith(incomplete)]
 
 
 def queue_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of queues; the part behind the last comma is completed."""
     done, comma, last = incomplete.rpartition(",")
-    names = load_app(_spec(ctx)).broker.queues()
+    names = _asked(ctx, lambda app: app.broker.queues())
     return [CompletionItem(f"{done}{comma}{name}") for name in names if name.startswith(last)]
 
 
-def _spec(ctx: click.Context) -> str | None:
+def _asked(ctx: click.Context, names: Callable[[Celeriac], Iterable[str]]) -> Iterable[str]:
+    """What `names` says of the application; nothing when it cannot be asked: no errors at a key press."""
     context = ctx.find_object(CLIContext)
-    if context is not None:
-        return context.spec
-    spec: str | None = ctx.find_root().params.get("app")
-    return spec
+    spec = context.spec if context is not None else ctx.find_root().params.get("app")
+    try:
+        return names(load_app(spec))
+    except (click.ClickException, CeleriacError):
+        return ()

@@ -12,7 +12,7 @@ import importlib
 import os
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -117,6 +117,18 @@ class CLIContext:
         return self.style("ERROR", fg="red", bold=True)
 
 
+class BrokenApplication(click.UsageError):
+    """Importing the application raised; the traceback of its own code is shown first."""
+
+    def __init__(self, spec: str, cause: BaseException) -> None:
+        super().__init__(f"Importing {spec!r} failed; the error above is from the application's own code.")
+        self.details = "".join(traceback.format_exception(cause)).rstrip()
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.details, file=file, err=True)
+        super().show(file)
+
+
 def load_app(spec: str | None) -> Celeriac:
     """Import the application that `spec` names, by Celery's rules of discovery.
 
@@ -124,8 +136,8 @@ def load_app(spec: str | None) -> Celeriac:
         spec: ``package``, ``package.module``, ``package.module:attribute``; None: the default application.
 
     Raises:
-        click.UsageError: there is no such module, no application in it, or importing it failed (the traceback
-            of the application's own code is printed first).
+        click.UsageError: there is no such module, no application in it, or importing it failed
+            (`BrokenApplication`).
     """
     from celeriac.app.discovery import find_app
     from celeriac.app.loading import cwd_in_path
@@ -139,21 +151,21 @@ def load_app(spec: str | None) -> Celeriac:
         return find_app(spec)
     except ModuleNotFoundError as exc:
         if not _is_part_of(exc.name or "", spec):
-            raise _failed(spec) from exc
+            raise BrokenApplication(spec, exc) from exc
         raise click.UsageError(
             f"There is no module {exc.name!r} to take the application {spec!r} from. Looked in "
             f"{os.getcwd()!r} and on the Python path. Is it the project's folder? (--workdir names another.)"
         ) from exc
     except (AttributeError, ValueError, TypeError) as exc:
         if _user_frame(exc):
-            raise _failed(spec) from exc
+            raise BrokenApplication(spec, exc) from exc
         raise click.UsageError(f"There is no application {spec!r}: {exc}.") from exc
     except CeleriacError as exc:
         frame = _user_frame(exc)
         where = f" ({frame.filename}, line {frame.lineno})" if frame else ""
         raise click.ClickException(f"{exc}{where}") from exc
     except Exception as exc:
-        raise _failed(spec) from exc
+        raise BrokenApplication(spec, exc) from exc
 
 
 def _is_part_of(missing: str, spec: str) -> bool:
@@ -167,8 +179,3 @@ def _user_frame(exc: BaseException) -> traceback.FrameSummary | None:
     ours = (str(Path(__file__).parent.parent), str(Path(importlib.__file__).parent), "<frozen importlib")
     frames = traceback.extract_tb(exc.__traceback__)
     return next((frame for frame in reversed(frames) if not frame.filename.startswith(ours)), None)
-
-
-def _failed(spec: str) -> click.UsageError:
-    click.echo(traceback.format_exc().rstrip(), err=True)
-    return click.UsageError(f"Importing {spec!r} failed; the error above is from the application's own code.")

@@ -86,6 +86,31 @@ def test_bash_is_told_the_commands(tmp_path: Path) -> None:
     assert done.stdout.split() == ["plain,worker"]
 
 
+def test_a_broken_application_does_not_disturb_completion(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    words = "celeriac -A broken call t"
+    asked = {"_CELERIAC_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
+    command = [sys.executable, "-m", "celeriac"]
+    environment = {**os.environ, **asked}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_task_names_are_completed(tmp_path: Path) -> None:
+    (tmp_path / "proj.py").write_text(
+        "from celeriac import Celeriac\napp = Celeriac('proj')\n@app.task\ndef tidy(): pass\n"
+    )
+    asked = {
+        "_CELERIAC_COMPLETE": "bash_complete",
+        "COMP_WORDS": "celeriac -A proj call proj.t",
+        "COMP_CWORD": "4",
+    }
+    command = [sys.executable, "-m", "celeriac"]
+    environment = {**os.environ, **asked}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() == ["plain,proj.tidy"]
+
+
 def test_a_worker_is_parsed_without_importing_other_commands() -> None:
     script = (
         "import sys; from celeriac.bin.main import celeriac; celeriac.get_command(None, 'worker');"
