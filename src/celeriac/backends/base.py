@@ -24,7 +24,8 @@ class BackendCapabilities(NamedTuple):
 class Watch(Protocol):
     """A subscription. One thread waits; `add`, `discard` and `wake` may be called from any thread.
 
-    No wake-up is missed: `add` subscribes first; the caller then loads, then waits.
+    No wake-up is missed: `add` subscribes first; the caller then loads, then waits. A watch with an attribute
+    `replays` that is true spares the caller the load: `wait` returns what was stored before `add`, too.
     """
 
     def add(self, ids: Iterable[str]) -> None: ...

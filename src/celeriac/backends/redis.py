@@ -29,6 +29,8 @@ _CHUNK: Final = 1000
 class RedisWatch:
     """See `celeriac.backends.base.Watch`."""
 
+    replays = True
+
     def __init__(self, subscription: Subscription, prefix: bytes) -> None:
         self._subscription = subscription
         self._prefix = prefix

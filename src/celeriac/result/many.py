@@ -17,7 +17,6 @@ from celeriac.wire.results import decode_group, encode_group
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
-
     from celeriac.backends.base import ResultBackend
 
 __all__ = ["GroupResult", "ResultSet"]

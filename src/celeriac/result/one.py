@@ -19,7 +19,6 @@ from celeriac.wire.results import ResultMeta
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
-
     from celeriac.backends.base import ResultBackend
 
 __all__ = ["AsyncResult"]
@@ -27,6 +26,9 @@ __all__ = ["AsyncResult"]
 R_co = TypeVar("R_co", covariant=True)
 
 _PENDING = ResultMeta(states.PENDING)
+
+#: The id of the result that was made last: most likely of a call that was made a moment ago.
+_newest: list[str | None] = [None]
 
 
 class AsyncResult(ResultBase, Generic[R_co], kind="one"):
@@ -70,7 +72,7 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
     ) -> None:
         if id is None:
             raise ValueError("A result needs the id of its task, not None.")
-        self.id = id
+        self.id = _newest[0] = id
         self.app: Any = _state.get_current_app() if app is None else app
         if backend is not None:
             self._backend = backend
@@ -139,7 +141,10 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
             refuse_inside_task()
         if self._cache is None:
             ids = self._ids_to_watch(follow_parents and propagate)
-            with closing(arrivals(self._store(), ids, timeout, interval, on_interval)) as batches:
+            waiting = arrivals(
+                self._store(), ids, timeout, interval, on_interval, fresh=_newest[0] is self.id
+            )
+            with closing(waiting) as batches:
                 for documents in batches:
                     if self._take_all(documents, on_message):
                         break

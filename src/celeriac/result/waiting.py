@@ -154,6 +154,8 @@ def arrivals(
     timeout: float | None = None,
     interval: float = 0.5,
     on_interval: Callable[[], Any] | None = None,
+    *,
+    fresh: bool = False,
 ) -> Generator[Mapping[str, bytes], None, None]:
     """Yield documents of `ids` as they come: first what is stored already, then each new state.
 
@@ -165,29 +167,37 @@ def arrivals(
         timeout: seconds; None waits for ever.
         interval: seconds between two calls of `on_interval`.
         on_interval: called while nothing arrives.
+        fresh: the calls were made a moment ago: nothing will be stored yet, so that is not asked first.
 
     Raises:
         TimeoutError: after `timeout` seconds.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    stored = backend.load(ids)
-    yield stored
+    known: Mapping[str, bytes] = {}
+    if not fresh:
+        known = backend.load(ids)
+        yield known
     with _watching(backend, ids) as watch:
-        missed = {key: value for key, value in backend.load(ids).items() if stored.get(key) != value}
-        del stored
-        if missed:
-            yield missed
+        # What was stored before the watch began: some watches tell it themselves.
+        if not getattr(watch, "replays", False):
+            yield _news(known, backend.load(ids))
         while True:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
+                yield _news(known, backend.load(ids))
                 raise _timed_out(ids, timeout)
             if on_interval is not None:
                 left = interval if left is None else min(left, interval)
             documents = watch.wait(left)
             if documents:
-                yield documents
+                yield _news(known, documents) if known else documents
             elif on_interval is not None:
                 on_interval()
+
+
+def _news(known: Mapping[str, bytes], documents: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """The documents that are not those the caller was given at the beginning."""
+    return {task_id: document for task_id, document in documents.items() if known.get(task_id) != document}
 
 
 # -- coroutines ------------------------------------------------------------------------------------------
@@ -266,7 +276,8 @@ class Hub:
             watch.discard(gone)
         if new:
             watch.add(new)
-            self._deliver(self._backend.load(new))
+            if not getattr(watch, "replays", False):
+                self._deliver(self._backend.load(new))
         documents = watch.wait(_IDLE)
         self._deliver(documents)
         with self._lock:
