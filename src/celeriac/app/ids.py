@@ -13,23 +13,23 @@ import uuid
 from celeriac.wire.identity import origin
 from celeriac.wire.identity import uuid as new_id
 
-__all__ = ["new_id", "origin", "reply_id"]
+__all__ = ["local", "new_id", "origin", "reply_id"]
 
-_local = threading.local()
+#: This thread's ids, for code that cannot afford a call; `reply_id` fills it.
+local = threading.local()
 
 
 def reply_id() -> str:
     """An id of this thread of this process, the same for its whole life (the `reply_to` of messages)."""
-    known: str | None = getattr(_local, "reply_id", None)
+    known: str | None = getattr(local, "reply_id", None)
     if known is None:
         node = f"{uuid.getnode():x}-{os.getpid():x}-{threading.get_ident():x}"
-        known = _local.reply_id = str(uuid.uuid3(uuid.NAMESPACE_OID, node))
+        known = local.reply_id = str(uuid.uuid3(uuid.NAMESPACE_OID, node))
     return known
 
 
 def _forget() -> None:
-    global _local
-    _local = threading.local()
+    vars(local).clear()  # the thread that forked is the only one left
 
 
 if hasattr(os, "register_at_fork"):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celeriac import _state, signals
 from celeriac.app.followups import followups, next_try
+from celeriac.app.ids import local as _local
 from celeriac.app.ids import new_id, reply_id
 from celeriac.app.options import LIGHT, Prepared, fields_of, patience
 from celeriac.app.queues import declarations
@@ -45,6 +46,7 @@ __all__ = ["Plan", "Producer"]
 _running = _state.running
 _before = signals.before_task_publish
 _after = signals.after_task_publish
+_new_tuple: Any = tuple.__new__
 _LIGHT_KEYS: Final = LIGHT.keys()
 
 _Request = tuple[str, Sequence[Any], Mapping[str, Any] | None, dict[str, Any], Any]
@@ -54,13 +56,15 @@ class Plan(NamedTuple):
     """A task's calls without options, as far as they are all alike.
 
     `write` makes the message of one; `fixed` is false when a call has to be looked at each time (a routing
-    function, an expiry, a `shadow_name`).
+    function, an expiry, a `shadow_name`). `place`: what follows the message in an
+    `Outgoing`.
     """
 
     producer: Producer
     write: Callable[..., Message]
     destination: Destination
-    priority: int
+    place: tuple[str, str, str, int, None, None]
+    ignored: bool
     fixed: bool
 
 
@@ -97,16 +101,14 @@ class Producer:
         if options or not plan.fixed or _running.get() is not None or _before.receivers or _after.receivers:
             return self._call_with(task.name, args, kwargs, task_id, options, task)
         call_id = task_id or new_id()
-        message = plan.write(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_id())
-        queue, exchange, routing_key = plan.destination[:3]
-        self.broker.publish(
-            (Outgoing(message, queue, exchange, routing_key, plan.priority),), timeout=self.timeout
-        )
-        return self._made(call_id, task)
-
-    def _made(self, call_id: str, task: Task[..., Any]) -> AsyncResult[Any]:
+        try:
+            reply_to = _local.reply_id
+        except AttributeError:
+            reply_to = reply_id()
+        message = plan.write(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_to)
+        self.broker.publish((_new_tuple(Outgoing, (message, *plan.place)),), timeout=self.timeout)
         result: AsyncResult[Any] = self._result(call_id, None, task.name, self.app)
-        if task.ignore_result:
+        if plan.ignored:
             result.ignored = True
         return result
 
@@ -160,22 +162,21 @@ class Producer:
                 )
                 self._publish(prepared, patience(options, self.app.conf))
                 return [self._made(one.id, task) for one in prepared]
-            make, priority, reply_to = plan.write, plan.priority, reply_id()
-            queue, exchange, routing_key = plan.destination[:3]
+            make, place, reply_to = plan.write, plan.place, reply_id()
             ids = list(uuids(len(calls)))
             batch = [
-                Outgoing(
-                    make(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_to),
-                    queue,
-                    exchange,
-                    routing_key,
-                    priority,
-                )
+                Outgoing(make(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_to), *place)
                 for call_id, (args, kwargs) in zip(ids, calls, strict=True)
             ]
             if batch:
                 self.broker.publish(batch, timeout=self.timeout)
             return [self._made(call_id, task) for call_id in ids]
+
+    def _made(self, call_id: str, task: Task[..., Any]) -> AsyncResult[Any]:
+        result: AsyncResult[Any] = self._result(call_id, None, task.name, self.app)
+        if task.ignore_result:
+            result.ignored = True
+        return result
 
     def send(
         self, sendings: Iterable[Sending], *, timeout: float | None = None, producer: Any = None
@@ -276,9 +277,7 @@ class Producer:
                     fields[LIGHT[option]] = value
             call_id = fields.get("id") or new_id()
             fields["id"] = call_id
-            message = plan.write(args=args, kwargs=kwargs or None, **fields)
-            queue, exchange, routing_key = plan.destination[:3]
-            outgoing = Outgoing(message, queue, exchange, routing_key, plan.priority)
+            outgoing = Outgoing(plan.write(args=args, kwargs=kwargs or None, **fields), *plan.place)
             prepared.append(Prepared(call_id, name, outgoing, plan.destination, (args, kwargs), options))
         return prepared
 
@@ -292,7 +291,6 @@ class Producer:
         same = {
             key: value for key, value in fields.message.items() if key not in ("id", "reply_to", "root_id")
         }
-        priority = same["priority"]
         plan = Plan(
             self,
             partial(
@@ -303,7 +301,8 @@ class Producer:
                 **same,
             ),
             destination,
-            priority,
+            (*destination[:3], same["priority"], None, None),
+            bool(same["ignore_result"]),
             app.router.static
             and not destination.exchange
             and not task.names_shadows

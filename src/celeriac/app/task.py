@@ -101,6 +101,7 @@ class Task(Generic[P, R]):
     __signature__ = SignatureOfRun()
 
     _app: Celeriac | None = None
+    _bound: Celeriac | None = None  # the app, once its settings have become attributes
     _backend: ResultBackend | None = None
     _plan: Plan | None = None
     _options: dict[str, Any] | None = None
@@ -135,7 +136,7 @@ class Task(Generic[P, R]):
 
     def bind(self, app: Celeriac) -> Celeriac:
         """Make it a task of `app`: settings and annotations become its attributes, retries are wrapped."""
-        self._app = app
+        self._app = self._bound = app
         conf = app.conf
         for attribute, setting in self.from_config:
             if attribute not in self.__dict__ and getattr(type(self), attribute, None) is None:
@@ -145,6 +146,14 @@ class Task(Generic[P, R]):
         annotate(self, conf.task_annotations)
         add_autoretry_behaviour(self)
         self.on_bound(app)
+        return app
+
+    def _bind_now(self) -> Celeriac:
+        """Finalise the app because a task of it is used; a task nobody registered is bound by itself."""
+        app = self.app
+        app.finalize(auto=True)
+        if self._bound is None:
+            self.bind(app)
         return app
 
     @classmethod
@@ -235,7 +244,7 @@ class Task(Generic[P, R]):
             As `delay`; also `TypeError` for an option that looks misspelt, `QueueNotFound` for an unknown
             queue when `task_create_missing_queues` is off.
         """
-        app = self._app or self.app
+        app = self._bound or self._bind_now()
         if args is None:
             args = ()
         if self.typing:
@@ -254,7 +263,7 @@ class Task(Generic[P, R]):
             options["shadow"] = shadow
         if app.conf.task_always_eager:
             return app.eager(self, args, kwargs, task_id, options)  # type: ignore[no-any-return]
-        return app.producer.call(self, args, kwargs, task_id, options)
+        return (app._producer or app.producer).call(self, args, kwargs, task_id, options)
 
     def apply_many(self, calls: Iterable[Any], **options: Any) -> list[AsyncResult[R]]:
         """Publish many calls in one trip to the broker.
@@ -266,6 +275,7 @@ class Task(Generic[P, R]):
         Example:
             ``add.apply_many([(1, 2), (3, 4), ((5,), {"y": 6})])``
         """
+        app = self._bound or self._bind_now()
         pairs = [_pair(call) for call in calls]
         if self.typing:
             takes = self.arguments
@@ -273,9 +283,9 @@ class Task(Generic[P, R]):
                 takes.check(args, kwargs)
         if self._codec is not None:
             pairs = [self._codec.dump(args, kwargs) for args, kwargs in pairs]
-        if self.app.conf.task_always_eager:
-            return [self.app.eager(self, args, kwargs, None, dict(options)) for args, kwargs in pairs]
-        return self.app.producer.call_many(self, pairs, options)
+        if app.conf.task_always_eager:
+            return [app.eager(self, args, kwargs, None, dict(options)) for args, kwargs in pairs]
+        return app.producer.call_many(self, pairs, options)
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """`delay` for coroutines: the event loop goes on while the message is published."""
