@@ -86,8 +86,16 @@ def option(*names: str, group: str, help: str, **kwargs: Any) -> Callable[[F], F
     default="default",
     help="No effect: a process takes only what it can start soon.",
 )
-@option("--prefetch-multiplier", group=WORKER, type=int, help="In place of worker_prefetch_multiplier.")
-@option("--disable-prefetch", group=WORKER, is_flag=True, default=None, help="Take one message at a time.")
+@option(
+    "--prefetch-multiplier", group=WORKER, type=int, help="No effect: what is fetched is bounded by run time."
+)
+@option(
+    "--disable-prefetch",
+    group=WORKER,
+    is_flag=True,
+    default=None,
+    help="No effect: what is fetched is bounded by run time.",
+)
 @option(
     "-c",
     "--concurrency",
