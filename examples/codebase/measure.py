@@ -7,11 +7,23 @@ import warnings
 from pathlib import Path
 from typing import TypedDict
 
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-#: Statements that open a block of their own.
-BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.With, ast.AsyncWith, ast.Match)
+FUNCTIONS = {ast.FunctionDef, ast.AsyncFunctionDef}
+#: What opens a block of its own.
+BLOCKS = {
+    *FUNCTIONS,
+    ast.ClassDef,
+    ast.If,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.Try,
+    ast.TryStar,
+    ast.With,
+    ast.AsyncWith,
+    ast.Match,
+}
 #: Each of these is one more way through a function.
-BRANCHES = (
+BRANCHES = {
     ast.If,
     ast.IfExp,
     ast.For,
@@ -21,7 +33,7 @@ BRANCHES = (
     ast.comprehension,
     ast.match_case,
     ast.Assert,
-)
+}
 
 
 class Measures(TypedDict):
@@ -57,39 +69,45 @@ def measure_file(path: Path, name: str) -> Measures:
     except (SyntaxError, ValueError) as exc:  # the library's tests hold files that are broken on purpose
         found["error"] = str(exc)
         return found
-    for node in ast.walk(tree):
-        if isinstance(node, FUNCTIONS):
-            found["functions"] += 1
-            score = complexity(node)
-            if score > found["complexity"]:
-                found["complexity"], found["most_complex"] = score, node.name
-        elif isinstance(node, ast.ClassDef):
-            found["classes"] += 1
-    found["nesting"] = nesting(tree)
+    walk(tree, found)
     return found
 
 
-def complexity(function: ast.AST) -> int:
-    """McCabe's number: the ways through a function, those through inner functions included."""
-    score = 1
-    for node in ast.walk(function):
-        if isinstance(node, BRANCHES):
-            score += 1
-        elif isinstance(node, ast.BoolOp):
-            score += len(node.values) - 1
-    return score
+class Function:
+    """A function that is being measured; `ways` is McCabe's number."""
+
+    def __init__(self, name: str, inside: Function | None) -> None:
+        self.name = name
+        self.inside = inside
+        self.ways = 1
 
 
-def nesting(tree: ast.AST) -> int:
-    """How many blocks stand inside each other at the deepest place."""
-    deepest = 0
-    todo = [(tree, 0)]
+def walk(tree: ast.AST, found: Measures) -> None:
+    """Visit every node once, and count into `found`."""
+    functions: list[Function] = []
+    todo: list[tuple[ast.AST, int, Function | None]] = [(tree, 0, None)]
     while todo:
-        node, depth = todo.pop()
-        inside = depth + isinstance(node, (*BLOCKS, *FUNCTIONS, ast.ClassDef))
-        deepest = max(deepest, inside)
+        node, depth, function = todo.pop()
+        kind = type(node)
+        if kind in BLOCKS:
+            depth += 1
+            found["nesting"] = max(found["nesting"], depth)
+        if kind in FUNCTIONS:
+            function = Function(node.name, function)  # type: ignore[attr-defined]
+            functions.append(function)
+        elif kind is ast.ClassDef:
+            found["classes"] += 1
+        elif function is not None and kind in BRANCHES:
+            function.ways += 1
+        elif function is not None and isinstance(node, ast.BoolOp):
+            function.ways += len(node.values) - 1
         for child in ast.iter_child_nodes(node):
             # `elif` is an `if` in the other branch, and stands no deeper for it.
-            elif_ = isinstance(node, ast.If) and isinstance(child, ast.If) and child in node.orelse
-            todo.append((child, depth if elif_ else inside))
-    return deepest
+            is_elif = kind is ast.If and type(child) is ast.If and child in node.orelse  # type: ignore[attr-defined]
+            todo.append((child, depth - is_elif, function))
+    found["functions"] = len(functions)
+    for one in reversed(functions):  # inner ones first: their ways are ways through the outer one as well
+        if one.inside is not None:
+            one.inside.ways += one.ways - 1
+        if one.ways >= found["complexity"]:
+            found["complexity"], found["most_complex"] = one.ways, one.name
