@@ -175,9 +175,13 @@ def _read_variables(variables: Mapping[str, Any], source: str) -> dict[str, Any]
             reading.values[written] = value
         elif _misspelt(written, value):
             reading.problems.append(unknown(written))
-    values = reading.done(source)
-    if "timezone" not in values and isinstance(variables.get("TIME_ZONE"), str):
-        values["timezone"] = variables["TIME_ZONE"]
+    return _with_time_zone(reading.done(source), variables.get("TIME_ZONE"))
+
+
+def _with_time_zone(values: dict[str, Any], time_zone: Any) -> dict[str, Any]:
+    """Django's own zone counts where there is no `timezone`, with a namespace or without."""
+    if isinstance(time_zone, str):
+        values.setdefault("timezone", time_zone)
     return values
 
 
@@ -233,7 +237,9 @@ def read_object(obj: Any, namespace: str | None = None) -> dict[str, Any]:
     if namespace:
         prefix = _prefix(namespace)
         chosen = {name: getattr(obj, name) for name in names if name.startswith(prefix)}
-        return read_mapping(chosen, namespace, source=source)
+        return _with_time_zone(
+            read_mapping(chosen, namespace, source=source), getattr(obj, "TIME_ZONE", None)
+        )
     wanted = {name: getattr(obj, name) for name in names if name == "TIME_ZONE" or _of_interest(name)}
     return _read_variables(wanted, source)
 
