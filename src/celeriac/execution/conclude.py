@@ -1,7 +1,7 @@
 """What follows from an outcome. Pure: decisions are values, effects are elsewhere (`worker/request.py`).
 
-`conclude(call, policy, outcome)` → `Conclusion`: the next state, what is stored, what is published next, and how
-the delivery is settled.
+`conclude(call, policy, outcome)` → `Conclusion`: the next state, what is stored, what is published next, and
+how the delivery is settled.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ def format_traceback(exc: BaseException, skip: int = 0) -> str:
     try:
         text = "".join(traceback.format_exception(type(exc), exc, tb, limit=64))
     except Exception as problem:  # a broken __str__, __cause__ cycle or source file: the type must do
-        text = f"{type(exc).__module__}.{type(exc).__qualname__}: <traceback unprintable: {type(problem).__name__}>\n"
+        name = f"{type(exc).__module__}.{type(exc).__qualname__}"
+        text = f"{name}: <traceback unprintable: {type(problem).__name__}>\n"
     if len(text) > TRACEBACK_LIMIT:
         half = TRACEBACK_LIMIT // 2
         text = f"{text[:half]}\n… {len(text) - TRACEBACK_LIMIT} characters left out …\n{text[-half:]}"

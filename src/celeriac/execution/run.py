@@ -44,7 +44,7 @@ def overrides(task: Any, method: str) -> Callable[..., Any] | None:
 def entry_point(task: Any) -> Callable[..., Any]:
     """`task.run`, or `task.__call__` where a base class has its own (as Flask's and Django's recipes do)."""
     own = overrides(task, "__call__")
-    return own if own is not None else task.run  # type: ignore[no-any-return]
+    return own if own is not None else task.run
 
 
 def is_coroutine_task(task: Any) -> bool:
@@ -98,5 +98,7 @@ async def invoke_async(
         if before_start is not None:
             before_start(context.id, context.args, context.kwargs)
         return Outcome(SUCCEEDED, await entry(*context.args, **context.kwargs))
-    except BaseException as exc:  # as in `invoke`; the lane has already turned a time limit into its exception
+    except (
+        BaseException
+    ) as exc:  # as in `invoke`; the lane has already turned a time limit into its exception
         return outcome_of(exc)

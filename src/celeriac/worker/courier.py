@@ -161,8 +161,7 @@ class Courier(threading.Thread):
         if self.ledger is not None:
             self._mark = self.ledger.mark()
         outbox = self.outbox
-        for _ in range(min(len(outbox), TRIP - len(pending))):
-            pending.append(outbox.popleft())
+        pending.extend(outbox.popleft() for _ in range(min(len(outbox), TRIP - len(pending))))
         if outbox:  # more than one trip's worth: what the ledger calls done is not all in this trip
             self._mark = 0
 
@@ -199,7 +198,9 @@ class Courier(threading.Thread):
                 time.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, 2.0)
         if received.lost:
-            logger.error("LEASE_LOST: another node has taken this child's deliveries; dropping %d.", len(batch))
+            logger.error(
+                "LEASE_LOST: another node has taken this child's deliveries; dropping %d.", len(batch)
+            )
             self._answer(urgent, accepted=False, stale=())
             self.on_lost()
             return None
@@ -228,7 +229,11 @@ class Courier(threading.Thread):
             self.notices.popleft()
 
     def _answer(
-        self, urgent: Sequence[tuple[Settlement, threading.Event, list[bool]]], *, accepted: bool, stale: Sequence[int]
+        self,
+        urgent: Sequence[tuple[Settlement, threading.Event, list[bool]]],
+        *,
+        accepted: bool,
+        stale: Sequence[int],
     ) -> None:
         for settlement, done, answer in urgent:
             self.urgent.popleft()
@@ -262,4 +267,3 @@ class Courier(threading.Thread):
             self.consumer.close()
         except OperationalError as exc:
             logger.warning("Could not hand the lease back: %s; it lapses by itself.", exc)
-

@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from celeriac.backends.base import ResultBackend
 from celeriac.brokers.base import Broker, ConsumerSpec, Delivery, ResultTarget, Settlement
@@ -31,8 +31,8 @@ Conclude = Callable[[Delivery, str, float], Settlement]
 
 
 class Death(NamedTuple):
-    """A child that is gone. `innocent`: it was ended on purpose, what ran did not kill it. `verdicts`: what is
-    to be concluded for a task that ran, by task id (``time limit`` or ``terminated``)."""
+    """A child that is gone. `innocent`: it was ended on purpose, what ran did not kill it. `verdicts`: what
+    is to be concluded for a task that ran, by task id (``time limit`` or ``terminated``)."""
 
     ledger: Ledger
     innocent: bool = False
@@ -78,7 +78,7 @@ class Heart(threading.Thread):
         self.on_revoked = on_revoked
         self.conclude = conclude
         self.machine = machine
-        self._deaths: queue.SimpleQueue[Death | None] = queue.SimpleQueue()
+        self._deaths: queue.SimpleQueue[Death | Literal["stop"]] = queue.SimpleQueue()
         self._known: set[str] = set()
         self._trusted_since = 0.0  # sweeping is fair only after everybody could beat again
         self.last_beat = 0.0
@@ -89,7 +89,7 @@ class Heart(threading.Thread):
 
     def stop(self) -> None:
         """End after everything buried so far is released."""
-        self._deaths.put(None)
+        self._deaths.put("stop")
 
     def run(self) -> None:
         beat_every, next_beat, next_round, next_expiry = self.ttl / 3, 0.0, 0.0, 60.0
@@ -116,22 +116,22 @@ class Heart(threading.Thread):
                 next_beat = min(next_beat, time.monotonic() + 0.5)
             except Exception as exc:  # the heart must never stop for a bug: leases would lapse
                 logger.critical("Heart: %r", exc, exc_info=True)
-            death_or_end = self._next(max(0.02, min(next_beat, next_round) - time.monotonic()))
-            if death_or_end is not False:
-                if death_or_end is None:
-                    break
-                waiting.append(death_or_end)
+            news = self._next(max(0.02, min(next_beat, next_round) - time.monotonic()))
+            if news == "stop":
+                break
+            if news is not None:
+                waiting.append(news)
         for death in waiting:
             try:
                 self._lay_to_rest(death)
             except OperationalError as exc:
                 logger.warning("Could not hand back what a child held: %s; its lease lapses by itself.", exc)
 
-    def _next(self, timeout: float) -> Death | None | bool:
+    def _next(self, timeout: float) -> Death | Literal["stop"] | None:
         try:
             return self._deaths.get(timeout=timeout)
         except queue.Empty:
-            return False
+            return None
 
     def _beat(self, now: float) -> None:
         alive = self.alive()

@@ -51,7 +51,12 @@ class InProcessWorker:
     """
 
     def __init__(
-        self, app: Celeriac, *, queues: Sequence[str] | None = None, concurrency: int = 2, hostname: str | None = None
+        self,
+        app: Celeriac,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int = 2,
+        hostname: str | None = None,
     ) -> None:
         app.finalize(auto=True)
         self.app = app

@@ -9,7 +9,7 @@
 
 Times are `time.monotonic()`, which all processes of a machine share (Linux, macOS).
 
-Layout (little endian):  0 header · HEADER_SIZE slots × SLOT_SIZE · ring × RING_ITEM
+Layout (little endian): a header of HEADER_SIZE, slots of SLOT_SIZE each, a ring of RING_SIZE items.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Ledger:
         if magic != MAGIC:
             raise ValueError(f"{path} is not a ledger of this version")
         self._ring_offset = HEADER_SIZE + self.slots * SLOT_SIZE
-        self._done = _u64.unpack_from(self.page, _DONE)[0]
+        self._done: int = _u64.unpack_from(self.page, _DONE)[0]
         self.queues: Sequence[str] = ()
         self._queue_index: dict[str, int] = {}
         self.owner: dict[str, Any] = {}
@@ -98,7 +98,9 @@ class Ledger:
 
     def sign(self, consumer: str, queues: Sequence[str], **extra: Any) -> None:
         """Write whose page this is; `queues` are named by index from now on."""
-        owner = json.dumps({"consumer": consumer, "queues": list(queues), "pid": os.getpid(), **extra}).encode()
+        owner = json.dumps(
+            {"consumer": consumer, "queues": list(queues), "pid": os.getpid(), **extra}
+        ).encode()
         if len(owner) > HEADER_SIZE - _owner_offset - 8:
             raise ValueError("too many queues for one worker's ledger: start several workers with -Q")
         self.page[_owner_offset : _owner_offset + 8] = _u64.pack(len(owner))
@@ -110,7 +112,15 @@ class Ledger:
         self.page[_LEASED] = 1
 
     def start(
-        self, slot: int, queue: str, tag: int, started: float, soft: float, hard: float, id: bytes, name: bytes
+        self,
+        slot: int,
+        queue: str,
+        tag: int,
+        started: float,
+        soft: float,
+        hard: float,
+        id: bytes,
+        name: bytes,
     ) -> None:
         """Record a body that is about to run. The busy mark is written last."""
         offset = HEADER_SIZE + slot * SLOT_SIZE
@@ -127,7 +137,10 @@ class Ledger:
         """The body has ended and owes nothing: settle it, never run it again."""
         index = self._done
         _ring.pack_into(
-            self.page, self._ring_offset + (index % RING_SIZE) * RING_ITEM, tag, self._queue_index.get(queue, 0)
+            self.page,
+            self._ring_offset + (index % RING_SIZE) * RING_ITEM,
+            tag,
+            self._queue_index.get(queue, 0),
         )
         self._done = index + 1
         _u64.pack_into(self.page, _DONE, index + 1)
@@ -182,12 +195,8 @@ class Ledger:
             offset = HEADER_SIZE + slot * SLOT_SIZE
             if self.page[offset] == BUSY:
                 _, queue, tag, started, soft, hard, id_, name = _slot.unpack_from(self.page, offset)
-                found.append(
-                    Running(
-                        slot, self._queue_name(queue), tag, started, soft, hard,
-                        id_.rstrip(b"\0").decode(errors="replace"), name.rstrip(b"\0").decode(errors="replace"),
-                    )
-                )  # fmt: skip
+                times = (started, soft, hard)
+                found.append(Running(slot, self._queue_name(queue), tag, *times, _text(id_), _text(name)))
         return found
 
     def busy(self) -> bool:
@@ -225,6 +234,10 @@ class Ledger:
         os.close(self.fd)
         if remove:
             self.path.unlink(missing_ok=True)
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b"\0").decode(errors="replace")
 
 
 def orphans(folder: Path) -> Iterator[Ledger]:

@@ -15,7 +15,6 @@ from celeriac.utils.log import name_process
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
-
     from celeriac.worker.options import WorkerOptions
 
 __all__ = ["name_process", "setup"]

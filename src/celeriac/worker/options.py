@@ -1,4 +1,4 @@
-"""What a worker is started with: the command line's choices, already parsed; None means 'ask the settings'."""
+"""What a worker is started with: the command line's choices, parsed; None means 'ask the settings'."""
 
 from __future__ import annotations
 

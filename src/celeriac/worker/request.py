@@ -2,13 +2,15 @@
 
 `decode → refuse? → (run body) → conclude → publish follow-ups → store result → settle`
 
-1. `Processor.begin`: decode, and refuse what must not run (unreadable, unknown, revoked, expired, not yet due,
-   guilty of too many crashes). A refusal is a settlement, never an exception.
+1. `Processor.begin`: decode, and refuse what must not run (unreadable, unknown, revoked, expired, not yet
+   due, guilty of too many crashes). A refusal is a settlement, never an exception.
 2. `Processor.finish`: what follows from the outcome: handlers, signals, logs, and ONE settlement that carries
    verdict, result and follow-ups.
-3. `Processor.stopped`: the same for a body whose process is dead (time limit, termination); runs no user code.
+3. `Processor.stopped`: the same for a body whose process is dead (time limit, termination), without user
+   code.
 
-Not here: running the body (`execution/run.py`, `lanes.py`), talking to the broker (`courier.py`).
+Not here: running the body (`execution/run.py`, `lanes/`), telling of it (`telling.py`), talking to the broker
+(`courier.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from celeriac import signals, states
 from celeriac.brokers.base import ACK, DEAD, Delivery, Outgoing, Settlement, StoredResult
@@ -31,62 +33,25 @@ from celeriac.exceptions import (
     TimeLimitExceeded,
     WorkerLostError,
 )
-from celeriac.execution.call import Context, context_of
-from celeriac.execution.conclude import Conclusion, Policy, conclude
-from celeriac.execution.outcome import FAILED, IGNORED, SUCCEEDED, Outcome, format_traceback
-from celeriac.execution.run import entry_point, is_coroutine_task, overrides
+from celeriac.execution.call import context_of
+from celeriac.execution.conclude import Conclusion, conclude
+from celeriac.execution.outcome import FAILED, IGNORED, Outcome, format_traceback
 from celeriac.wire import protocol, results, serialization
 from celeriac.wire.message import Message, Unreadable
 from celeriac.wire.protocol import Call
+from celeriac.worker.job import Entry, Job, entry_of
+from celeriac.worker.telling import fields_of, tell
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
     from celeriac.worker.courier import Courier
 
-__all__ = ["Entry", "Job", "Processor"]
+__all__ = ["Processor"]
 
 logger = logging.getLogger("celeriac.worker")
 
 #: Header in which a message of an unknown task keeps the time it was first seen (epoch seconds).
 PARKED = "celeriac-parked"
-
-Handler = Callable[..., Any] | None
-
-
-class Entry(NamedTuple):
-    """What the worker needs of a task, looked up once."""
-
-    task: Any
-    function: Callable[..., Any]
-    is_coroutine: bool
-    name: bytes
-    policy: Policy
-    early: bool
-    hard: float | None
-    soft: float | None
-    track_started: bool
-    throws: tuple[type[BaseException], ...]
-    before_start: Handler
-    on_success: Handler
-    on_failure: Handler
-    on_retry: Handler
-    after_return: Handler
-
-
-class Job:
-    """A delivery that is to run."""
-
-    __slots__ = ("call", "context", "delivery", "early", "entry", "hard", "soft", "task")
-
-    def __init__(self, delivery: Delivery, call: Call, entry: Entry, context: Context) -> None:
-        self.delivery = delivery
-        self.call = call
-        self.entry = entry
-        self.task = entry.task
-        self.context = context
-        self.hard = call.hard or entry.hard
-        self.soft = call.soft or entry.soft
-        self.early = entry.early
 
 
 class Processor:
@@ -148,7 +113,7 @@ class Processor:
         if entry.track_started and self.stores and not self._ignores(job):
             self._store_started(job)
         if logger.isEnabledFor(logging.INFO):
-            logger.info("Task %s[%s] received", call.name, call.id, extra=_fields(job))
+            logger.info("Task %s[%s] received", call.name, call.id, extra=fields_of(job))
         if signals.task_received.receivers:
             signals.task_received.send(sender=self, request=job.context)
         return job
@@ -166,33 +131,7 @@ class Processor:
         task = self.app.tasks.get(name)
         if task is None:
             return None
-        conf = self.app.conf
-        late = task.acks_late if task.acks_late is not None else conf.task_acks_late
-        both = _first(getattr(task, "acks_on_failure_or_timeout", None), conf.task_acks_on_failure_or_timeout)
-        throws = task.throws or ()
-        entry = Entry(
-            task,
-            entry_point(task),
-            is_coroutine_task(task),
-            name.encode()[:127],
-            Policy(
-                bool(_first(task.ignore_result, conf.task_ignore_result)) or not self.stores,
-                bool(_first(task.store_errors_even_if_ignored, conf.task_store_errors_even_if_ignored))
-                and self.stores,
-                bool(_first(getattr(task, "acks_on_failure", None), conf.task_acks_on_failure, both)),
-                bool(_first(getattr(task, "acks_on_timeout", None), conf.task_acks_on_timeout, both)),
-            ),
-            not late,
-            _first(task.time_limit, self.hard),
-            _first(task.soft_time_limit, self.soft),
-            bool(_first(task.track_started, conf.task_track_started)),
-            throws if isinstance(throws, tuple) else (throws,),
-            overrides(task, "before_start"),
-            overrides(task, "on_success"),
-            overrides(task, "on_failure"),
-            overrides(task, "on_retry"),
-            overrides(task, "after_return"),
-        )
+        entry = entry_of(task, stores=self.stores, hard=self.hard, soft=self.soft)
         self._entries[name] = entry
         return entry
 
@@ -218,19 +157,26 @@ class Processor:
             return self._refuse(delivery, reason, NotRegistered(call.name))
         if not waited:
             logger.error(
-                "Received unregistered task of type %r; it is parked and tried again for %d s, then dead-lettered. "
+                "Received unregistered task of type %r; it is tried again for %d s, then dead-lettered. "
                 "Did you import the module that defines it (`include`, `autodiscover_tasks`)?",
                 call.name,
                 self.unknown_deadline,
             )
             if signals.task_unknown.receivers:
-                signals.task_unknown.send(sender=self, name=call.name, id=call.id, message=delivery.message, exc=None)
+                signals.task_unknown.send(
+                    sender=self, name=call.name, id=call.id, message=delivery.message, exc=None
+                )
         delay = min(max(1.0, waited), 60.0, max(1.0, self.unknown_deadline - waited))
         message = protocol.with_headers(delivery.message, **{PARKED: first})
         return self._again(delivery, message, countdown=delay)
 
     def _again(
-        self, delivery: Delivery, message: Message, *, countdown: float | None = None, due: float | None = None
+        self,
+        delivery: Delivery,
+        message: Message,
+        *,
+        countdown: float | None = None,
+        due: float | None = None,
     ) -> Settlement:
         """Put a message into the broker's delay store in place of this delivery: one atomic step."""
         later = Outgoing(message, delivery.queue, "", "", _priority(message), countdown, due)
@@ -261,8 +207,8 @@ class Processor:
 
     def _lost(self, delivery: Delivery, call: Call, entry: Entry) -> Settlement:
         exc = WorkerLostError(
-            f"The process running the task died {delivery.crashes} times (task_delivery_limit={self.delivery_limit}); "
-            "the message is in the dead-letter queue."
+            f"The process running the task died {delivery.crashes} times, which is the limit "
+            f"(task_delivery_limit={self.delivery_limit}); the message is in the dead-letter queue."
         )
         job = Job(delivery, call, entry, context_of(call, self.hostname, delivery.crashes))
         settlement = self.finish(job, Outcome(FAILED, None, exc), 0.0)
@@ -270,7 +216,9 @@ class Processor:
 
     def _ended(self, delivery: Delivery, call: Call, entry: Entry, state: str, exc: Exception) -> Settlement:
         """End a call that never ran: its result, its errbacks."""
-        conclusion = Conclusion(state, exc, self.stores and not entry.policy.ignore_result, errbacks=call.errbacks or ())
+        conclusion = Conclusion(
+            state, exc, self.stores and not entry.policy.ignore_result, errbacks=call.errbacks or ()
+        )
         job = Job(delivery, call, entry, context_of(call, self.hostname))
         return self._settle(job, conclusion)
 
@@ -281,12 +229,16 @@ class Processor:
         conclusion = conclude(job.call, job.entry.policy, outcome)
         try:
             settlement = self._settle(job, conclusion)
-        except Exception as exc:  # the result, a callback or a retry cannot be written: a failure like any other
+        except (
+            Exception
+        ) as exc:  # the result, a callback or a retry cannot be written: a failure like any other
             outcome = Outcome(FAILED, None, _unwritable(job, exc), format_traceback(exc), outcome.fatal)
             conclusion = conclude(job.call, job.entry.policy, outcome)
-            settlement = self._settle(job, conclusion._replace(errbacks=self._writable(job, conclusion.errbacks)))
+            settlement = self._settle(
+                job, conclusion._replace(errbacks=self._writable(job, conclusion.errbacks))
+            )
         if outcome.kind is not IGNORED:
-            self._tell(job, conclusion, outcome, runtime)
+            tell(job, conclusion, outcome, runtime)
         return settlement
 
     def stopped(self, delivery: Delivery, why: str, limit: float) -> Settlement:
@@ -318,7 +270,9 @@ class Processor:
             stored = (
                 self._document(job.call.id, conclusion.state, conclusion.value, conclusion.traceback, job),
             )
-        return Settlement(delivery.queue, delivery.tag, conclusion.verdict, conclusion.reason, followups, stored)
+        return Settlement(
+            delivery.queue, delivery.tag, conclusion.verdict, conclusion.reason, followups, stored
+        )
 
     def _document(
         self, id_: str, state: str, value: Any, traceback: str | None, job: Job | None
@@ -358,88 +312,6 @@ class Processor:
             return ()
         return errbacks
 
-    def _tell(self, job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> None:
-        """Handlers, signals and logs; what they raise is logged."""
-        entry, call = job.entry, job.call
-        value = conclusion.value
-        args, kwargs = call.args, call.kwargs
-        if conclusion.state == states.SUCCESS:
-            if entry.on_success is not None:
-                _guard(entry.on_success, value, call.id, args, kwargs)
-            if signals.task_success.receivers:
-                signals.task_success.send(sender=entry.task, result=value)
-            if logger.isEnabledFor(logging.INFO):
-                logger.info(
-                    "Task %s[%s] succeeded in %ss: %s",
-                    call.name, call.id, round(runtime, 6), protocol.saferepr(value, 120), extra=_fields(job),
-                )  # fmt: skip
-        else:
-            self._tell_failure(job, conclusion, outcome, runtime)
-        if entry.after_return is not None:
-            _guard(
-                entry.after_return, conclusion.state, value, call.id, args, kwargs, _info(outcome)
-            )
-        if signals.task_postrun.receivers:
-            signals.task_postrun.send(
-                sender=entry.task, task_id=call.id, task=entry.task, args=args, kwargs=kwargs, retval=value,
-                state=conclusion.state,
-            )  # fmt: skip
-
-    def _tell_failure(self, job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> None:
-        entry, call = job.entry, job.call
-        exc, info = outcome.exc, _info(outcome)
-        name = (call.name, call.id)
-        if conclusion.state == states.RETRY:
-            cause = getattr(exc, "exc", None) or exc
-            if entry.on_retry is not None:
-                _guard(entry.on_retry, cause, call.id, call.args, call.kwargs, info)
-            if signals.task_retry.receivers:
-                signals.task_retry.send(sender=entry.task, request=job.context, reason=exc, einfo=info)
-            logger.info("Task %s[%s] retry: %s", *name, _text(exc), extra=_fields(job))
-            return
-        if conclusion.state == states.REJECTED or conclusion.reason.startswith("rejected"):
-            if signals.task_rejected.receivers:
-                signals.task_rejected.send(sender=self, message=job.delivery.message, exc=exc)
-            logger.warning("Task %s[%s] rejected: %s", *name, _text(exc), extra=_fields(job))
-            return
-        if entry.on_failure is not None:
-            _guard(entry.on_failure, exc, call.id, call.args, call.kwargs, info)
-        if signals.task_failure.receivers:
-            signals.task_failure.send(
-                sender=entry.task, task_id=call.id, exception=exc, args=call.args, kwargs=call.kwargs,
-                traceback=exc.__traceback__ if exc else None, einfo=info,
-            )  # fmt: skip
-        if exc is not None and entry.throws and isinstance(exc, entry.throws):
-            logger.info("Task %s[%s] raised expected: %s", *name, _text(exc), extra=_fields(job))
-        else:
-            extra = {**_fields(job), "traceback": outcome.traceback}
-            logger.error("Task %s[%s] raised unexpected: %s", *name, _text(exc), extra=extra)
-
-
-class ErrorInfo(NamedTuple):
-    """What failure handlers get as `einfo`: the exception, its class and its traceback as text."""
-
-    type: type[BaseException] | None
-    exception: BaseException | None
-    traceback: str
-
-    def __str__(self) -> str:
-        return self.traceback
-
-
-def _info(outcome: Outcome) -> ErrorInfo | None:
-    if outcome.kind == SUCCEEDED or outcome.exc is None:
-        return None
-    return ErrorInfo(type(outcome.exc), outcome.exc, outcome.traceback or "")
-
-
-def _guard(handler: Callable[..., Any], *args: Any) -> None:
-    """Run a task's own handler; what it raises ends nothing."""
-    try:
-        handler(*args)
-    except Exception:
-        logger.exception("The handler %s of a task raised.", getattr(handler, "__qualname__", handler))
-
 
 def _unwritable(job: Job, exc: Exception) -> Exception:
     if isinstance(exc, CeleriacError):
@@ -447,20 +319,6 @@ def _unwritable(job: Job, exc: Exception) -> Exception:
     return EncodeError(f"The outcome of {job.call.name} cannot be written: {protocol.saferepr(exc, 500)}")
 
 
-def _text(exc: BaseException | None) -> str:
-    return protocol.saferepr(exc, 1000) if not isinstance(exc, CeleriacError) else str(exc)
-
-
-def _first(*values: Any) -> Any:
-    """The first that is not None."""
-    return next((value for value in values if value is not None), None)
-
-
 def _priority(message: Message) -> int:
     priority = message.properties.get("priority")
     return priority if type(priority) is int else 0
-
-
-def _fields(job: Job) -> dict[str, Any]:
-    return {"task_id": job.call.id, "task_name": job.call.name, "queue": job.delivery.queue}
-

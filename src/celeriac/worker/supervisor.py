@@ -233,14 +233,18 @@ class Supervisor:
         return child
 
     def _start_helpers(self) -> None:
-        if signals.worker_ready.receivers or signals.worker_shutdown.receivers or signals.worker_shutting_down.receivers:
+        if (
+            signals.worker_ready.receivers
+            or signals.worker_shutdown.receivers
+            or signals.worker_shutting_down.receivers
+        ):
             self._start("steward", 0)
         if self.options.beat:
             self._start("beat", 0)
 
     def _reap(self, timeout: float) -> None:
         assert self._nursery is not None
-        ready, _, _ = select.select([self._nursery, self._wake_r], [], [], timeout)
+        ready, _, _ = select.select([self._nursery.fileno(), self._wake_r], [], [], timeout)
         if self._wake_r in ready:
             os.read(self._wake_r, 4096)
         for pid, code in self._nursery.exits():
@@ -268,13 +272,19 @@ class Supervisor:
             return
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exitcode {code}"
         for run in child.ledger.running():
-            logger.error("Task %s[%s] was running when its process %d ended: %s.", run.name, run.id, child.pid, how)
-        logger.error("Process 'Worker-%d' pid:%d exited with %s; starting another.", child.slot + 1, child.pid, how)
+            logger.error(
+                "Task %s[%s] was running when its process %d ended: %s.", run.name, run.id, child.pid, how
+            )
+        logger.error(
+            "Process 'Worker-%d' pid:%d exited with %s; starting another.", child.slot + 1, child.pid, how
+        )
 
     def _when_again(self, child: _Child) -> float:
         """At once; with a growing pause when children die before they have taken a lease."""
         now = time.monotonic()
-        if child.ledger is not None and (child.ledger.processed or child.ledger.busy() or now - child.born > 5.0):
+        if child.ledger is not None and (
+            child.ledger.processed or child.ledger.busy() or now - child.born > 5.0
+        ):
             self.failures = 0
             return now
         self.failures += 1
@@ -289,7 +299,10 @@ class Supervisor:
                 for run in ledger.running():
                     if run.hard and now >= run.hard:
                         logger.error(
-                            "Hard time limit (%ss) exceeded for %s[%s]", round(run.hard - run.started, 3), run.name, run.id
+                            "Hard time limit (%ss) exceeded for %s[%s]",
+                            round(run.hard - run.started, 3),
+                            run.name,
+                            run.id,
                         )
                         child.verdicts[run.id] = "time limit"
                         child.kill()
@@ -303,7 +316,9 @@ class Supervisor:
         lost, self._lost[:] = set(self._lost), []
         for child in list(self.children.values()):
             if child.ledger is not None and child.ledger.consumer in lost:
-                logger.error("LEASE_LOST: process %d lost its lease while this node was away; replacing it.", child.pid)
+                logger.error(
+                    "LEASE_LOST: process %d lost its lease while this node was away; replacing it.", child.pid
+                )
                 child.innocent = True
                 child.kill()
         revoked, self._new_revoked[:] = list(self._new_revoked), []
@@ -355,20 +370,20 @@ class Supervisor:
         if self.stopping:
             return
         self.stopping = WARM
-        print(f"\nworker: {why} received: warm shutdown; running tasks may finish{hint}", file=sys.stderr, flush=True)
+        self._say(f"{why} received: warm shutdown; running tasks may finish{hint}")
         for child in self.children.values():
             if child.role == "steward":
                 child.tell(shutting_down={"sig": why, "how": "Warm", "exitcode": self.exit_code})
             child.tell(stop=True)
 
     def _go_soft(self) -> None:
-        """QUIT: cold, after `worker_soft_shutdown_timeout` seconds of grace; a second QUIT skips the grace."""
+        """QUIT: cold, after `worker_soft_shutdown_timeout` seconds; a second QUIT skips that grace."""
         grace = self.app.conf.worker_soft_shutdown_timeout or 0.0
         if grace <= 0 or self._deadline is not None:
             self._go_cold()
             return
         self._deadline = time.monotonic() + grace
-        print(f"\nworker: soft shutdown: {grace:g} s of grace for running tasks", file=sys.stderr, flush=True)
+        self._say(f"soft shutdown: {grace:g} s of grace for running tasks")
         if not self.stopping:
             self.stopping = WARM
             for child in self.children.values():
@@ -379,20 +394,21 @@ class Supervisor:
             return
         self.stopping = COLD
         running = sum(len(child.ledger.running()) for child in self.children.values() if child.ledger)
-        print(
-            f"\nworker: cold shutdown; {running} running task(s) stopped, their messages go back to the queues",
-            file=sys.stderr,
-            flush=True,
-        )
+        self._say(f"cold shutdown; {running} running task(s) stopped, their messages go back to the queues")
         for child in self.children.values():
             child.innocent = True
             child.kill()
+
+    def _say(self, text: str) -> None:
+        print(f"\nworker: {text}", file=sys.stderr, flush=True)
 
     def _resize(self, change: int) -> None:
         if not self._many_children:
             logger.warning("Only the prefork pool can grow and shrink.")
             return
-        slots = sorted({child.slot for child in self.children.values() if child.role == "child"} | set(self.wanted))
+        slots = sorted(
+            {child.slot for child in self.children.values() if child.role == "child"} | set(self.wanted)
+        )
         if change > 0:
             self.wanted[max(slots, default=-1) + 1] = 0.0
         elif len(slots) > 1:
@@ -401,4 +417,3 @@ class Supervisor:
                     child.retiring = True
                     child.tell(stop=True)
             self.wanted.pop(slots[-1], None)
-

@@ -2,7 +2,7 @@
 
 1. Forked from the supervisor right after the application was imported and before anything was connected or
    any thread started, so its memory is shared with all children and forking it is always safe.
-2. Takes orders over a socket pair (one JSON line and one file descriptor each), forks, reports pids and exits.
+2. Takes orders over a socket pair (one JSON line and a file descriptor each), forks, reports pids and exits.
 3. Dies with the supervisor, and its children die with it (parent-death signal on Linux; the control socket's
    end elsewhere).
 
@@ -125,7 +125,9 @@ class Template:
             return []
         data = self._socket.recv(65536)
         if not data:
-            raise ChildProcessError("The template process is gone; the worker cannot start children any more.")
+            raise ChildProcessError(
+                "The template process is gone; the worker cannot start children any more."
+            )
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return [json.loads(line) for line in lines]
 
@@ -141,7 +143,14 @@ def _serve(orders: socket.socket, entry: Entry, parent: int) -> None:
         die_with_parent()
         if os.getppid() != parent:
             os._exit(0)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGQUIT,
+            signal.SIGHUP,
+            signal.SIGUSR1,
+            signal.SIGUSR2,
+        ):
             signal.signal(number, signal.SIG_IGN)
         wake_r, wake_w = os.pipe()
         for end in (wake_r, wake_w):
@@ -153,12 +162,12 @@ def _serve(orders: socket.socket, entry: Entry, parent: int) -> None:
         buffer = b""
         fds: list[int] = []
         while True:
-            ready, _, _ = select.select([orders, wake_r], [], [])
+            ready, _, _ = select.select([orders.fileno(), wake_r], [], [])
             if wake_r in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_r, 4096)
                 _reap(orders)
-            if orders in ready:
+            if orders.fileno() in ready:
                 data, received, _, _ = socket.recv_fds(orders, 65536, 16)
                 if not data:
                     os._exit(0)
@@ -217,7 +226,14 @@ def _fork(orders: socket.socket, order: Order, fd: int, entry: Entry, wake: tupl
 
 
 def _reset_signals() -> None:
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
+    for number in (
+        signal.SIGTERM,
+        signal.SIGQUIT,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGCHLD,
+    ):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -1,0 +1,151 @@
+"""`LoopLane` (asyncio): coroutines on one event loop in the main thread; plain functions in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from celeriac import _state
+from celeriac.brokers.base import Delivery
+from celeriac.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from celeriac.execution.outcome import FAILED, Outcome
+from celeriac.execution.run import invoke, outcome_of
+from celeriac.worker.job import Job
+from celeriac.worker.lanes.base import Lane
+from celeriac.worker.lanes.limits import interrupt_thread, run_limited
+from celeriac.worker.request import Processor
+
+if TYPE_CHECKING:
+    from celeriac.worker.ledger import Ledger
+
+__all__ = ["LoopLane"]
+
+
+class LoopLane(Lane):
+    """Coroutines on one event loop; plain functions run in threads beside it."""
+
+    def __init__(self, processor: Processor, slots: int, ledger: Ledger | None) -> None:
+        super().__init__(processor, slots, ledger)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        self._done: asyncio.Event | None = None
+        self._free = deque(range(slots))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._threads: ThreadPoolExecutor | None = None
+        self._full_since = 0.0
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        self.inbox.extend(deliveries)
+        self._ready.wait()
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._launch)
+
+    def backlog(self) -> int:
+        return len(self.inbox) + self.slots - len(self._free)
+
+    def busy_for(self, now: float) -> float:
+        return now - self._full_since if not self._free and self._full_since else 0.0
+
+    def stop(self) -> None:
+        self.stopping = True
+        if self.courier is not None:
+            self.courier.pause()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._check_done)
+
+    def run(self) -> None:
+        with asyncio.Runner() as runner:
+            runner.run(self._main())
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._done = asyncio.Event()
+        self._ready.set()
+        self._check_done()
+        await self._done.wait()
+
+    def _check_done(self) -> None:
+        if self.stopping and not self._tasks and self._done is not None:
+            self._done.set()
+
+    def _launch(self) -> None:
+        assert self._loop is not None
+        while self._free and self.inbox and not self.stopping:
+            try:
+                delivery = self.inbox.popleft()
+            except IndexError:  # the courier took it back
+                break
+            slot = self._free.popleft()
+            task = self._loop.create_task(self._one(slot, delivery))
+            self._tasks.add(task)
+        if not self._free:
+            self._full_since = time.monotonic()
+
+    async def _one(self, slot: int, delivery: Delivery) -> None:
+        started = time.monotonic()
+        try:
+            job = self._begin(delivery)
+            if job is None:
+                return
+            assert self._loop is not None
+            if job.early and not await self._loop.run_in_executor(None, self.processor.acknowledge, job):
+                return
+            self._open(slot, job, started)
+            _state.running.set((job.task, job.context))
+            outcome = await (run_limited(job) if job.entry.is_coroutine else self._in_thread(job))
+            ended = time.monotonic()
+            settlement = self.processor.finish(job, outcome, ended - started)
+            self._close(slot, settlement)
+            self._measure(ended - started)
+            self._count()
+            self._post(settlement, ended)
+        finally:
+            self._free.append(slot)
+            task = asyncio.current_task()
+            if task is not None:
+                self._tasks.discard(task)
+            if self.inbox:
+                self._launch()
+            elif self.courier is not None:
+                self.courier.poke()
+            self._check_done()
+
+    async def _in_thread(self, job: Job) -> Outcome:
+        """A plain function must not block the loop. Its hard limit gives up the thread."""
+        assert self._loop is not None
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(max_workers=self.slots, thread_name_prefix="slot")
+        context = contextvars.copy_context()
+        ident: list[int] = []
+
+        def body() -> Outcome:
+            ident.append(threading.get_ident())
+            try:
+                return invoke(job.task, job.entry.function, job.entry.before_start, job.context)
+            except SoftTimeLimitExceeded as exc:
+                return outcome_of(exc)
+
+        future = self._loop.run_in_executor(self._threads, context.run, body)
+        soft = None
+        if job.soft:
+            soft = self._loop.call_later(job.soft, _interrupt, ident, future)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), job.hard or None)
+        except TimeoutError:
+            return Outcome(FAILED, None, TimeLimitExceeded(job.hard))
+        finally:
+            if soft is not None:
+                soft.cancel()
+
+
+def _interrupt(ident: Sequence[int], future: asyncio.Future[Outcome]) -> None:
+    if ident and not future.done():
+        interrupt_thread(ident[0])

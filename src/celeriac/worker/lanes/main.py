@@ -1,0 +1,143 @@
+"""`MainLane` (prefork, solo): one body at a time in the process's main thread.
+
+The main thread, because only there can a signal interrupt a blocking call: that is how a soft limit reaches
+a body. Coroutines run to their end on a loop of the lane's own. A hard limit is the supervisor's affair: it
+kills the child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from queue import SimpleQueue
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from celeriac import _state
+from celeriac.brokers.base import Delivery
+from celeriac.exceptions import SoftTimeLimitExceeded
+from celeriac.execution.outcome import Outcome
+from celeriac.execution.run import invoke, outcome_of
+from celeriac.worker.job import Job
+from celeriac.worker.lanes.base import Lane
+from celeriac.worker.lanes.limits import run_limited
+from celeriac.worker.request import Processor
+
+if TYPE_CHECKING:
+    from celeriac.worker.ledger import Ledger
+
+__all__ = ["MainLane"]
+
+
+class MainLane(Lane):
+    """One body at a time, in the main thread."""
+
+    def __init__(self, processor: Processor, slots: int, ledger: Ledger | None) -> None:
+        super().__init__(processor, 1, ledger)
+        self._tokens: SimpleQueue[None] = SimpleQueue()  # a token wakes the sleeping lane
+        self._sleeping = False
+        self._since = 0.0  # start of the running body, 0 between bodies
+        self._in_body = False
+        self._runner: asyncio.Runner | None = None
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        self.inbox.extend(deliveries)
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self._sleeping:
+            self._sleeping = False
+            self._tokens.put(None)
+
+    def backlog(self) -> int:
+        return len(self.inbox) + (1 if self._since else 0)
+
+    def busy_for(self, now: float) -> float:
+        since = self._since
+        return now - since if since else 0.0
+
+    def stop(self) -> None:
+        self.stopping = True
+        if self.courier is not None:
+            self.courier.pause()
+        self._rouse()
+
+    def run(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGALRM, self._on_alarm)
+        try:
+            while not self.stopping:
+                try:
+                    delivery = self.inbox.popleft()
+                except IndexError:
+                    self._sleep()
+                    continue
+                self._one(delivery)
+                if self.must_exit:
+                    self.stop()
+        finally:
+            if self._runner is not None:
+                self._runner.close()
+
+    def _sleep(self) -> None:
+        self._sleeping = True
+        if self.inbox or self.stopping:
+            self._sleeping = False  # a token sent meanwhile only costs one empty round
+            return
+        assert self.courier is not None
+        self.courier.poke()
+        self._tokens.get()
+
+    def _one(self, delivery: Delivery) -> None:
+        """The life of one delivery. Everything before and after the body is ours and cannot fail."""
+        started = time.monotonic()
+        self._since = started
+        job = self._begin(delivery)
+        if job is None:
+            self._since = 0.0
+            return
+        if job.early and not self.processor.acknowledge(job):
+            self._since = 0.0
+            return
+        self._open(0, job, started)
+        token = _state.running.set((job.task, job.context))
+        outcome = self._invoke(job)
+        ended = time.monotonic()
+        settlement = self.processor.finish(job, outcome, ended - started)
+        _state.running.reset(token)
+        self._close(0, settlement)
+        self.must_exit = outcome.fatal
+        self._since = 0.0
+        self._measure(ended - started)
+        self._count()
+        self._post(settlement, ended)
+
+    def _invoke(self, job: Job) -> Outcome:
+        entry = job.entry
+        if entry.is_coroutine:
+            return self._invoke_coroutine(job)
+        if not job.soft:
+            return invoke(job.task, entry.function, entry.before_start, job.context)
+        self._in_body = True
+        try:
+            signal.setitimer(signal.ITIMER_REAL, job.soft)
+            return invoke(job.task, entry.function, entry.before_start, job.context)
+        except SoftTimeLimitExceeded as exc:  # it rang between the body's end and this line
+            return outcome_of(exc)
+        finally:
+            self._in_body = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _invoke_coroutine(self, job: Job) -> Outcome:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(run_limited(job), context=contextvars.copy_context())
+
+    def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
+        if self._in_body:
+            self._in_body = False
+            raise SoftTimeLimitExceeded
