@@ -43,6 +43,7 @@ class Subscription:
         self._names: set[bytes] = set()
         self._link: Link | None = None
         self._asked: deque[tuple[bytes, ...]] = deque()  # MGETs whose replies are still to come
+        self._told: dict[bytes, bytes | None] = {}  # names with news: the value looked up, None for a message
         self._closed = False
         self._rung = False  # `wake` was called
         self._alarm = Alarm()  # lets a blocked `wait` look at everything again
@@ -67,6 +68,8 @@ class Subscription:
         with self._lock:
             gone = [name for name in names if name in self._names]
             self._names.difference_update(gone)
+            for name in gone:
+                self._told.pop(name, None)
             link = self._link
             if not gone or link is None or link.closed:
                 return
@@ -138,6 +141,7 @@ class Subscription:
 
     def _connect(self, deadline: float) -> Link:
         self._asked.clear()
+        self._told.clear()
         link = self._link = self._pool.open(next(iter(self._names)), deadline)
         self._subscribe(link, list(self._names))
         return link
@@ -181,15 +185,26 @@ class Subscription:
                 raise Disconnected(f"Redis at {link.where} refused a subscription: {reply}")
             kind = reply[0] if self._is_event(link, reply) else None
             if kind == b"message":
-                found.append((reply[1], reply[2]))
+                found += self._heard(reply[1], reply[2])
             elif kind == b"subscribe" and self._load is not None and not self._is_whole(link):
                 confirmed.append(reply[1])
             elif kind is None:
-                names = self._asked.popleft()
-                found += [pair for pair in zip(names, reply, strict=True) if pair[1] is not None]
+                found += self._looked_up(zip(self._asked.popleft(), reply, strict=True))
         if confirmed and self._load is not None:
-            found += list(self._load(confirmed).items())
+            found += self._looked_up(self._load(confirmed).items())
         return [pair for pair in found if pair[0] in self._names]  # the others were discarded meanwhile
+
+    def _heard(self, name: bytes, payload: bytes) -> list[tuple[bytes, bytes]]:
+        """A message, unless it tells what a look-up has told already."""
+        before = self._told.get(name)
+        self._told[name] = None
+        return [] if before == payload else [(name, payload)]
+
+    def _looked_up(self, values: Iterable[tuple[bytes, bytes | None]]) -> list[tuple[bytes, bytes]]:
+        """Values of keys; a message about the same name is as new, or a newer one is on its way."""
+        found = [(name, value) for name, value in values if value is not None and name not in self._told]
+        self._told.update(found)
+        return found
 
     def _is_event(self, link: Link, reply: Any) -> bool:
         """Pushes in RESP3; in RESP2 a subscribed connection carries nothing else."""

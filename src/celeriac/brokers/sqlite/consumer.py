@@ -1,0 +1,313 @@
+"""One lease on the embedded store: takes, settles, sleeps.
+
+1. `SqliteConsumer`: the seam.
+2. `Claims`: what this consumer holds. Nobody else can settle or take it while the lease lives, so one look at
+   the lease is all the fencing there is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from celeriac.brokers.base import (
+    DEAD,
+    REQUEUE,
+    ConsumerSpec,
+    Delivery,
+    Outgoing,
+    Received,
+    Settlement,
+)
+from celeriac.brokers.routing import unroutable
+from celeriac.brokers.sqlite import leases
+from celeriac.brokers.sqlite.lines import Row, Store, Taken
+from celeriac.exceptions import ImproperlyConfigured
+from celeriac.transport import sqlite_results
+from celeriac.transport.bells import POLL, Bell
+from celeriac.transport.bulk import numbers
+from celeriac.transport.schema import BATCH, SUSPECT
+from celeriac.transport.sqlite import Connection, Database
+from celeriac.transport.sqlite_results import News
+from celeriac.wire import virtual
+
+__all__ = ["SqliteConsumer"]
+
+#: Bytes of envelopes that one take is meant to stay below.
+TAKE_BYTES: Final = 16_000_000
+
+#: … assuming that no envelope is larger than this until one was.
+SMALL: Final = 16_000
+
+DELETE_MESSAGES: Final = "DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))"
+DELETE_CLAIMS: Final = "DELETE FROM claim WHERE id IN (SELECT value FROM json_each(?))"
+STRIKE_OFF: Final = "UPDATE claim SET messages = json_set(messages, ?, 0) WHERE id = ?"
+SLEEP: Final = "INSERT OR IGNORE INTO idle (queue, lease, bell) SELECT value, ?, ? FROM json_each(?)"
+#: What a consumer has to know before it takes: is there a suspect, and when is the next delayed message due?
+AHEAD: Final = f"""
+    SELECT max(EXISTS (SELECT 1 FROM ready WHERE queue = j.value AND rank = {SUSPECT})),
+        min((SELECT due FROM delayed WHERE queue = j.value ORDER BY due LIMIT 1))
+    FROM json_each(?) j"""
+
+
+class Holding(NamedTuple):
+    """What the tag of a delivery stands for."""
+
+    queue: str
+    message: int
+    crashes: int
+
+
+Accepted = tuple[Settlement, Holding]
+NO_NEWS: Final = News((), ())
+
+
+class Claims:
+    """The deliveries that this consumer holds, by tag; and how many of each claim are left."""
+
+    def __init__(self) -> None:
+        self.holdings: dict[int, Holding] = {}
+        self._left: Counter[int] = Counter()
+
+    def add(self, tag: int, holding: Holding) -> None:
+        self.holdings[tag] = holding
+        self._left[tag // BATCH] += 1
+
+    def used_up_by(self, tags: Iterable[int]) -> list[int]:
+        """The claims of which nothing is left when `tags` are settled."""
+        ending = Counter([tag // BATCH for tag in tags])
+        return [claim for claim, count in ending.items() if count == self._left[claim]]
+
+    def remove(self, tags: Iterable[int]) -> None:
+        for tag in tags:
+            del self.holdings[tag]
+            claim = tag // BATCH
+            self._left[claim] -= 1
+            if not self._left[claim]:
+                del self._left[claim]
+
+
+class SqliteConsumer:
+    """See the module's head. Made by `SqliteBroker.consumer`."""
+
+    def __init__(self, database: Database, spec: ConsumerSpec, lease: int) -> None:
+        self._database = database
+        self._spec = spec
+        self._lease = lease
+        self._bell = Bell(database.wake_folder)
+        self._claims = Claims()
+        self._certain = True  # False: an exchange failed, and the store may know more than `_claims`
+        self._queues = deque(spec.queues)
+        self._largest = 0  # bytes of the largest envelope of late
+        self._listening = True  # the last exchange brought less than it asked for
+        self._alarm: int | None = 0  # when (microseconds, the store's clock) a listener has to look again
+        self._in_bed = False  # rows in `idle` may name this consumer
+
+    # -- exchange --------------------------------------------------------------------------------------------
+
+    def exchange(self, settlements: Sequence[Settlement], limit: int) -> Received:
+        followups = self._encode(settlements)
+        certain, self._certain = self._certain, False
+        with self._database.write() as connection:
+            store = Store(self._database, connection)
+            if not self._lives(connection):
+                self._certain = True
+                lost = [end.tag for end in settlements]
+                return Received((), lost, True, store.now / 1_000_000, None)
+            if not certain:
+                self._recover(store)
+            accepted, stale = self._sort(settlements)
+            news = self._settle(store, accepted, followups) if accepted else NO_NEWS
+            taken = self._take(store, limit)
+            tags = self._claim(connection, taken)
+            self._go_to_bed(store, len(taken) < limit)
+        store.ring()
+        if news.bells:
+            sqlite_results.tell(self._database, news)
+        self._claims.remove(end.tag for end, _ in accepted)
+        deliveries = self._hold(tags, taken)
+        self._certain = True
+        return Received(deliveries, stale, False, store.now / 1_000_000, self._next_due(store.now))
+
+    def _lives(self, connection: Connection) -> bool:
+        return connection.execute("SELECT 1 FROM lease WHERE id = ?", (self._lease,)).fetchone() is not None
+
+    def _encode(self, settlements: Sequence[Settlement]) -> dict[int, list[tuple[Outgoing, bytes]]]:
+        """Envelopes of the follow-ups, by tag; made before the write lock is taken."""
+        if self._spec.results is None and any(end.results for end in settlements):
+            raise ImproperlyConfigured(
+                "A settlement carries results, but the consumer was made without `results`. Ask "
+                "Broker.carries(target) first, and store the results through the backend when it says no."
+            )
+        return {
+            end.tag: [(out, virtual.encode(out.message)) for out in end.followups]
+            for end in settlements
+            if end.followups
+        }
+
+    def _recover(self, store: Store) -> None:
+        """After a failed exchange: compare with the store, which is right.
+
+        What was taken and never handed out goes back; what was settled without our hearing of it is gone.
+        """
+        there = {each.tag: each for each in leases.held(store.connection, self._lease)}
+        self._claims.remove([tag for tag in self._claims.holdings if tag not in there])
+        unknown = [each for tag, each in there.items() if tag not in self._claims.holdings]
+        self._take_from_claims(store.connection, [each.tag for each in unknown])
+        store.end_trials([each.message for each in unknown])
+        store.put_back([each.message for each in unknown], [each.queue for each in unknown])
+
+    # -- settling --------------------------------------------------------------------------------------------
+
+    def _sort(self, settlements: Sequence[Settlement]) -> tuple[list[Accepted], list[int]]:
+        """The settlements of what is held, with what they end; and the tags of the others."""
+        accepted: list[Accepted] = []
+        stale: list[int] = []
+        seen: set[int] = set()
+        for end in settlements:
+            holding = self._claims.holdings.get(end.tag)
+            if holding is None or holding.queue != end.queue or end.tag in seen:
+                stale.append(end.tag)
+            else:
+                seen.add(end.tag)
+                accepted.append((end, holding))
+        return accepted, stale
+
+    def _settle(
+        self,
+        store: Store,
+        accepted: Sequence[Accepted],
+        followups: Mapping[int, list[tuple[Outgoing, bytes]]],
+    ) -> News:
+        connection = store.connection
+        returned = [(end, held) for end, held in accepted if end.verdict == REQUEUE]
+        for end, held in accepted:
+            if end.verdict == DEAD:
+                store.bury(held.message, end.reason)
+        gone = [held.message for end, held in accepted if end.verdict != REQUEUE]
+        if gone:
+            connection.execute(DELETE_MESSAGES, (numbers(gone),))
+        used_up = self._claims.used_up_by(end.tag for end, _ in accepted)
+        if used_up:
+            connection.execute(DELETE_CLAIMS, (numbers(used_up),))
+        tried = [held.message for _, held in accepted if held.crashes]
+        if tried:
+            store.end_trials(tried)
+        if returned:
+            self._take_from_claims(connection, [end.tag for end, _ in returned])
+            store.put_back(
+                [held.message for _, held in returned], [store.queue_id(held.queue) for _, held in returned]
+            )
+        self._follow_up(store, [each for end, _ in accepted for each in followups.get(end.tag, ())])
+        return sqlite_results.put(
+            connection, [each for end, _ in accepted for each in end.results], store.now
+        )
+
+    def _take_from_claims(self, connection: Connection, tags: Sequence[int]) -> None:
+        """These are held no longer, but their messages live on: strike them off the lists."""
+        connection.executemany(STRIKE_OFF, [(f"$[{tag % BATCH}]", tag // BATCH) for tag in tags])
+
+    def _follow_up(self, store: Store, outgoing: Sequence[tuple[Outgoing, bytes]]) -> None:
+        rows: list[Row] = []
+        for out, raw in outgoing:
+            queues = store.route(out)
+            rows += [store.row(queue, out, raw) for queue in queues]
+            if not queues:  # nobody is there to catch an error; nothing is lost, and the operator sees it
+                store.bury_unroutable(out, raw, str(unroutable(out)))
+        store.enqueue(rows)
+
+    # -- taking ----------------------------------------------------------------------------------------------
+
+    def _take(self, store: Store, limit: int) -> list[tuple[str, Taken]]:
+        queues = [(name, store.queue_id(name)) for name in self._queues]
+        suspects, due = self._look_ahead(store, queues)
+        if due is not None and due <= store.now:
+            for _, queue in queues:
+                store.wake_due(queue)
+            suspects, due = self._look_ahead(store, queues)
+        self._alarm = due
+        if limit <= 0:
+            return []
+        if suspects:
+            for name, queue in queues:
+                if suspect := store.take_suspect(queue):
+                    self._alarm = store.now if limit > 1 else due  # others may be there, but not in this trip
+                    return [(name, suspect)]
+            self._alarm = min([self._end_of_trials(store, queues), *([] if due is None else [due])])
+        return self._take_ordinary(store, queues, limit)
+
+    def _look_ahead(self, store: Store, queues: Sequence[tuple[str, int]]) -> tuple[bool, int | None]:
+        ids = numbers(queue for _, queue in queues)
+        suspects, due = store.connection.execute(AHEAD, (ids,)).fetchone()
+        return bool(suspects), due
+
+    def _end_of_trials(self, store: Store, queues: Sequence[tuple[str, int]]) -> int:
+        return min(end for _, queue in queues if (end := store.trial_end(queue)) > store.now)
+
+    def _take_ordinary(
+        self, store: Store, queues: Sequence[tuple[str, int]], limit: int
+    ) -> list[tuple[str, Taken]]:
+        room = min(limit, BATCH, max(1, TAKE_BYTES // max(self._largest, SMALL)))
+        taken: list[tuple[str, Taken]] = []
+        for name, queue in queues:
+            if len(taken) < room:
+                taken += [(name, each) for each in store.take(queue, room - len(taken))]
+        if taken:
+            self._queues.rotate(-1)  # fairness: another queue is served first next time
+            self._largest = max(self._largest * 7 // 8, *(len(each.raw) for _, each in taken))
+            if room == len(taken) < limit:
+                self._alarm = store.now  # there may be more
+        return taken
+
+    def _claim(self, connection: Connection, taken: Sequence[tuple[str, Taken]]) -> range:
+        """List what was taken under the lease; the tags."""
+        if not taken:
+            return range(0)
+        messages = numbers(each.id for _, each in taken)
+        cursor = connection.execute(
+            "INSERT INTO claim (lease, messages) VALUES (?, ?)", (self._lease, messages)
+        )
+        first = (cursor.lastrowid or 0) * BATCH
+        return range(first, first + len(taken))
+
+    def _hold(self, tags: range, taken: Sequence[tuple[str, Taken]]) -> list[Delivery]:
+        deliveries = []
+        for tag, (queue, message) in zip(tags, taken, strict=True):
+            self._claims.add(tag, Holding(queue, message.id, message.crashes))
+            deliveries.append(Delivery(queue, tag, virtual.decode(message.raw), message.crashes))
+        return deliveries
+
+    # -- sleeping --------------------------------------------------------------------------------------------
+
+    def _go_to_bed(self, store: Store, hungry: bool) -> None:
+        """Who found less than it asked for wants to be woken; one transaction, so nothing is missed."""
+        self._listening = hungry
+        if hungry and self._bell.name:
+            ids = numbers(store.queue_id(name) for name in self._spec.queues)
+            store.connection.execute(SLEEP, (self._lease, self._bell.name, ids))
+            self._in_bed = True
+        elif self._in_bed:
+            store.connection.execute("DELETE FROM idle WHERE lease = ?", (self._lease,))
+            self._in_bed = False
+
+    def _next_due(self, now: int) -> float | None:
+        return None if self._alarm is None else max(0, self._alarm - now) / 1_000_000
+
+    def wait(self, timeout: float) -> None:
+        pause = timeout
+        if self._listening:
+            alarm = self._next_due(self._database.now())
+            pause = min(timeout, POLL) if alarm is None else min(timeout, POLL, alarm)
+        self._bell.wait(max(0.0, pause))
+
+    def wake(self) -> None:
+        self._bell.ring()
+
+    def close(self) -> None:
+        self._bell.close()
+        with self._database.write() as connection:
+            store = Store(self._database, connection)
+            if self._lives(connection):
+                leases.end(store, self._spec.id)
+        store.ring()

@@ -1,0 +1,116 @@
+"""Leases: registered, renewed, ended. All inside a transaction of the caller.
+
+1. `register`, `beat`.
+2. `end`: of one lease; what was held is settled or goes back. `lapsed`: the leases that `sweep` has to end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
+
+from celeriac.brokers.sqlite.lines import Store, microseconds
+from celeriac.transport.bulk import numbers
+from celeriac.transport.schema import BATCH
+from celeriac.transport.sqlite import Connection
+
+__all__ = ["Held", "beat", "end", "held", "lapsed", "register"]
+
+HELD: Final = f"""
+    SELECT c.id * {BATCH} + j.key, m.id, m.queue, m.crashes
+    FROM claim c CROSS JOIN json_each(c.messages) j CROSS JOIN message m ON m.id = j.value
+    WHERE c.lease = ? ORDER BY c.id, j.key"""
+
+LAPSED: Final = """
+    SELECT l.name FROM lease l WHERE l.expires <= ? AND EXISTS (
+        SELECT 1 FROM json_each(l.queues) served JOIN queue q ON q.id = served.value
+        WHERE q.name IN (SELECT value FROM json_each(?))
+    )"""
+
+
+class Held(NamedTuple):
+    """One delivery that a lease holds."""
+
+    tag: int
+    message: int
+    queue: int
+    crashes: int
+
+
+def register(store: Store, name: str, queues: Sequence[str], ttl: float) -> int:
+    """A new lease; its number. One of the same name is ended first: its process is gone."""
+    end(store, name)
+    ids = json.dumps([store.queue_id(queue) for queue in queues])
+    cursor = store.connection.execute(
+        "INSERT INTO lease (name, queues, expires) VALUES (?, ?, ?)",
+        (name, ids, store.now + microseconds(ttl)),
+    )
+    return cursor.lastrowid or 0
+
+
+def beat(store: Store, names: Collection[str], ttl: float) -> Sequence[str]:
+    """Renew the leases for `ttl` seconds; the names of those that are gone."""
+    wanted = json.dumps(list(names))
+    rows = store.connection.execute(
+        "UPDATE lease SET expires = ? WHERE name IN (SELECT value FROM json_each(?)) RETURNING name",
+        (store.now + microseconds(ttl), wanted),
+    ).fetchall()
+    alive = {name for (name,) in rows}
+    return [name for name in names if name not in alive]
+
+
+def held(connection: Connection, lease: int) -> Sequence[Held]:
+    """What the lease number `lease` holds, in the order in which it was taken."""
+    return [Held(*row) for row in connection.execute(HELD, (lease,))]
+
+
+def end(
+    store: Store,
+    name: str,
+    *,
+    crashed: Collection[tuple[str, int]] = (),
+    done: Collection[tuple[str, int]] = (),
+    suspect_all: bool = False,
+) -> int:
+    """End the lease called `name`; how many messages went back.
+
+    Deliveries in `done` are settled; those in `crashed`, or all with `suspect_all`, count one crash more.
+    """
+    row = store.connection.execute("SELECT id FROM lease WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return 0
+    holding = held(store.connection, row[0])
+    finished = {tag for _, tag in done}
+    guilty = {each.tag for each in holding} if suspect_all else {tag for _, tag in crashed}
+    _delete_messages(store, [each.message for each in holding if each.tag in finished])
+    returned = [each for each in holding if each.tag not in finished]
+    _count_crashes(store, [each.message for each in returned if each.tag in guilty])
+    store.end_trials([each.message for each in holding])
+    _delete_lease(store, row[0])  # before anybody is roused, so that it is not this consumer
+    store.put_back([each.message for each in returned], [each.queue for each in returned])
+    return len(returned)
+
+
+def lapsed(connection: Connection, queues: Sequence[str], now: int) -> Sequence[str]:
+    """Names of the leases that serve one of `queues` and were not renewed in time."""
+    return [name for (name,) in connection.execute(LAPSED, (now, json.dumps(list(queues))))]
+
+
+def _delete_messages(store: Store, messages: Sequence[int]) -> None:
+    store.connection.execute(
+        "DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))", (numbers(messages),)
+    )
+
+
+def _count_crashes(store: Store, messages: Sequence[int]) -> None:
+    store.connection.execute(
+        "UPDATE message SET crashes = crashes + 1 WHERE id IN (SELECT value FROM json_each(?))",
+        (numbers(messages),),
+    )
+
+
+def _delete_lease(store: Store, lease: int) -> None:
+    store.connection.execute("DELETE FROM claim WHERE lease = ?", (lease,))
+    store.connection.execute("DELETE FROM idle WHERE lease = ?", (lease,))
+    store.connection.execute("DELETE FROM lease WHERE id = ?", (lease,))
