@@ -210,30 +210,37 @@ class LoggingProxy:
     def __init__(self, logger: logging.Logger, loglevel: int | str | None = None) -> None:
         self.logger = logger
         self.loglevel = level_number(loglevel, logger.level or logging.WARNING)
-        self._inside = threading.local()
+        self._thread = threading.local()  # `busy`: inside a handler; `begun`: the line that is not ended yet
 
     def write(self, data: str | bytes) -> int:
-        """Log the lines of `data`. What a handler writes meanwhile goes to the real stderr."""
+        """Log the lines that `data` ends. What a handler writes meanwhile goes to the real stderr."""
         text = data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
-        if getattr(self._inside, "busy", False):
+        if getattr(self._thread, "busy", False):
             if sys.__stderr__ is not None:
                 sys.__stderr__.write(text)
             return len(data)
-        self._inside.busy = True
-        try:
-            for line in text.rstrip().splitlines():
-                if line.strip() and not self.closed:
-                    self.logger.log(self.loglevel, "%s", line)
-        finally:
-            self._inside.busy = False
+        *lines, self._thread.begun = (getattr(self._thread, "begun", "") + text).split("\n")
+        self._log(lines)
         return len(data)
+
+    def _log(self, lines: Iterable[str]) -> None:
+        self._thread.busy = True
+        try:
+            for line in lines:
+                if line.strip() and not self.closed:
+                    self.logger.log(self.loglevel, "%s", line.rstrip())
+        finally:
+            self._thread.busy = False
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Log the line that was begun in this thread."""
+        begun, self._thread.begun = getattr(self._thread, "begun", ""), ""
+        if begun and not getattr(self._thread, "busy", False):
+            self._log([begun])
 
     def close(self) -> None:
         self.closed = True

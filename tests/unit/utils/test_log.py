@@ -150,6 +150,15 @@ class TestProxy:
         print("one\n\ntwo %s", file=LoggingProxy(logger, "WARNING"))
         assert out.getvalue() == "one\ntwo %s\n"
 
+    def test_the_pieces_of_a_line_are_one_record(self, logger: logging.Logger) -> None:
+        out = io.StringIO()
+        logger.addHandler(logging.StreamHandler(out))
+        proxy = LoggingProxy(logger)
+        print("one", 2, end=" ", file=proxy)
+        print("three", file=proxy)
+        print("begun", end="", file=proxy, flush=True)
+        assert out.getvalue() == "one 2 three\nbegun\n"
+
     def test_a_handler_that_prints_does_not_recurse(
         self, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
