@@ -38,6 +38,14 @@ _QUEUES: Final = (
     "task_create_missing_queue_exchange_type",
 )
 
+#: Settings of the Redis result store that are options of its transport, under their names without "redis_".
+_REDIS: Final = (
+    "redis_socket_timeout",
+    "redis_socket_connect_timeout",
+    "redis_socket_keepalive",
+    "redis_client_name",
+)
+
 #: The settings that each part is made from.
 _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "broker": (
@@ -46,7 +54,12 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "broker_use_ssl",
         "broker_connection_timeout",
     ),
-    "backend": ("result_backend", "result_backend_transport_options", "redis_backend_use_ssl"),
+    "backend": (
+        "result_backend",
+        "result_backend_transport_options",
+        "redis_backend_use_ssl",
+        *_REDIS,
+    ),
     "queues": _QUEUES,
     "router": (*_QUEUES, "task_routes"),
 }
@@ -172,7 +185,7 @@ def _broker_options(conf: Settings) -> dict[str, Any]:
     options = dict(conf.broker_transport_options or {})
     if conf.broker_use_ssl:
         options.setdefault("ssl", conf.broker_use_ssl)
-    options.setdefault("connect_timeout", conf.broker_connection_timeout)
+    options.setdefault("socket_connect_timeout", conf.broker_connection_timeout)
     return options
 
 
@@ -180,4 +193,7 @@ def _backend_options(conf: Settings) -> dict[str, Any]:
     options = dict(conf.result_backend_transport_options or {})
     if conf.redis_backend_use_ssl:
         options.setdefault("ssl", conf.redis_backend_use_ssl)
+    for setting in _REDIS:
+        if conf.value_set_for(setting):
+            options.setdefault(setting.removeprefix("redis_"), conf[setting])
     return options

@@ -29,6 +29,7 @@ from celeriac.app.settings_reading import (
 )
 from celeriac.app.settings_table import ACCEPTED, HONOURED, OURS, REFUSED, Setting
 from celeriac.app.settings_values import EMBEDDED_URL, is_secret, mask_url
+from celeriac.exceptions import ImproperlyConfigured
 
 __all__ = [
     "EMBEDDED_URL",
@@ -174,8 +175,13 @@ class Settings(MutableMapping[str, Any]):
 
         Names that do not look like settings are kept as they are, so that an app can hold its own.
         """
-        self._changes.update(read_mapping(dict(*args, **kwargs), strict=False))
-        self.refresh()
+        before = self._changes
+        self._changes = {**before, **read_mapping(dict(*args, **kwargs), strict=False)}
+        try:
+            self.refresh()
+        except ImproperlyConfigured:
+            self._changes = before
+            raise
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and not key.startswith("_") and (new_name(key) or key) in self.__dict__
@@ -259,6 +265,11 @@ def _derive(values: dict[str, Any]) -> None:
     broker = values["broker_url"] = values["broker_url"] or EMBEDDED_URL
     values["broker_read_url"] = values["broker_read_url"] or broker
     values["broker_write_url"] = values["broker_write_url"] or broker
+    if values["broker_read_url"] != values["broker_write_url"]:
+        raise ImproperlyConfigured(
+            "'broker_read_url' and 'broker_write_url' are different, but an app has one broker. Set "
+            "'broker_url' alone, and give clients and workers that need different brokers an app each."
+        )
     if values["result_backend"] is None and broker.startswith("sqlite:"):
         values["result_backend"] = broker
     queue = values["task_default_queue"]

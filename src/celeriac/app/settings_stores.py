@@ -56,9 +56,9 @@ _REDIS_PARTS = tuple(
 )
 _REDIS = (
     _redis("redis_backend_use_ssl", "dict|bool|None", None),
-    _redis("redis_socket_timeout", "seconds|None", 120.0),
-    _redis("redis_socket_connect_timeout", "seconds|None", None),
-    _redis("redis_socket_keepalive", "bool", False),
+    _redis("redis_socket_timeout", "seconds|None", 5.0, "5 here, 120 in Celery."),
+    _redis("redis_socket_connect_timeout", "seconds|None", 4.0, "4 here, none in Celery."),
+    _redis("redis_socket_keepalive", "bool", True, "On here, off in Celery."),
     Setting("redis_client_name", "str|None", None, HONOURED),
     Setting("redis_max_connections", "int|None", None, ACCEPTED,
             "Each thread that uses the backend keeps one connection.", ("CELERY_REDIS_MAX_CONNECTIONS",)),

@@ -171,6 +171,14 @@ class TestOrder:
         conf.result_backend = "sqlite://"
         assert conf.result_backend == EMBEDDED_URL
 
+    def test_an_app_has_one_broker(self, conf: Settings) -> None:
+        conf.broker_write_url = conf.broker_url
+        with pytest.raises(ImproperlyConfigured, match="an app has one broker"):
+            conf.broker_read_url = "redis://elsewhere"
+        assert conf.broker_read_url == conf.broker_write_url == EMBEDDED_URL
+        conf.task_serializer = "yaml"
+        conf.update(broker_read_url="redis://x", broker_write_url="redis://x")
+
     def test_exchange_and_routing_key_follow_the_queue(self, conf: Settings) -> None:
         conf.task_default_queue = "mine"
         assert (conf.task_default_exchange, conf.task_default_routing_key) == ("mine", "mine")
@@ -203,7 +211,7 @@ class TestValues:
             ("worker_state_db", Path("x"), "x"),
             ("timezone", "Europe/Vienna", "Europe/Vienna"),
             ("broker_use_ssl", {"ca": "x"}, {"ca": "x"}),
-            ("task_default_rate_limit", "10/m", "10/m"),
+            ("worker_redirect_stdouts_level", "INFO", "INFO"),
         ],
     )
     def test_converted(self, conf: Settings, name: str, written: Any, value: Any) -> None:
