@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -30,9 +31,16 @@ _WHEELS = {
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody uses; the one 10,000 above, which a cluster node takes as well, is free too."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # below the ports that clients are given
+        with socket.socket() as first, socket.socket() as second:
+            try:
+                first.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+            return port
 
 
 def find_redis() -> str:
@@ -135,3 +143,46 @@ class RedisServer:
             os.kill(self.process.pid, signal.SIGCONT)
             self.process.wait(10)
         self.process = None
+
+
+class RedisCluster:
+    """Three masters that share the slots; no replicas.
+
+    Attributes:
+        nodes: the servers.
+        url: ``redis+cluster://…`` of the first.
+    """
+
+    def __init__(self) -> None:
+        self.nodes = [RedisServer("--cluster-enabled", "yes") for _ in range(3)]
+        self.url = f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+        cuts = [0, 5461, 10923, 16384]
+        for at, node in enumerate(self.nodes):
+            slots = range(cuts[at], cuts[at + 1])
+            node.send("CLUSTER", "ADDSLOTS", *map(str, slots))
+            node.send("CLUSTER", "SET-CONFIG-EPOCH", str(at + 1))
+        for node in self.nodes[1:]:
+            self.nodes[0].send("CLUSTER", "MEET", "127.0.0.1", str(node.port))
+        self._await_agreement()
+
+    def _await_agreement(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            infos = [node.send("CLUSTER", "INFO") for node in self.nodes]
+            if all(b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info for info in infos):
+                return
+            time.sleep(0.02)
+        raise RuntimeError("the cluster did not form")
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            node.flush()
+
+    def send(self, *words: str | bytes) -> None:
+        """One command, to the node that takes it."""
+        replies = [node.send(*words) for node in self.nodes]
+        assert sum(not reply.startswith(b"-MOVED") for reply in replies) == 1, replies
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()

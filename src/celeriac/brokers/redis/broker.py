@@ -23,6 +23,7 @@ from celeriac.brokers.base import (
     ResultTarget,
 )
 from celeriac.brokers.redis.consumer import RedisConsumer
+from celeriac.brokers.redis.elsewhere import Elsewhere
 from celeriac.brokers.redis.inspection import Inspector
 from celeriac.brokers.redis.keys import Layout
 from celeriac.brokers.redis.leases import Leases
@@ -58,6 +59,9 @@ class RedisBroker:
         self._layout = Layout(options, db=self.server.db, is_cluster=is_cluster)
         self._routes = Routes(self._pool, self._layout)
         self._publisher = Publisher(self._pool, self._layout, self._routes)
+        self._elsewhere = (
+            Elsewhere(self._pool, self._layout, self._routes, self.publish) if is_cluster else None
+        )
         self._leases = Leases(self._pool, self._layout)
         self._inspector = Inspector(self._pool, self._layout)
         self._consumers: WeakSet[RedisConsumer] = WeakSet()
@@ -94,7 +98,7 @@ class RedisBroker:
 
     def consumer(self, spec: ConsumerSpec) -> RedisConsumer:
         self._routes.note(spec.queues)
-        consumer = RedisConsumer(self._pool, self._layout, self._routes, spec, self.publish)
+        consumer = RedisConsumer(self._pool, self._layout, self._routes, spec, self._elsewhere)
         self._consumers.add(consumer)
         consumer.register()
         return consumer

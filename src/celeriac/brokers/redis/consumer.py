@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from celeriac.brokers.base import ConsumerSpec, Delivery, Received, Settlement
+from celeriac.brokers.redis.elsewhere import Elsewhere
 from celeriac.brokers.redis.keys import Layout
 from celeriac.brokers.redis.part import Part
 from celeriac.brokers.redis.routes import Routes
-from celeriac.brokers.redis.settling import Publish
 from celeriac.exceptions import OperationalError
 from celeriac.transport.redis.alarm import Alarm
 from celeriac.transport.redis.pool import Pool
@@ -37,10 +37,15 @@ class RedisConsumer:
     """See `celeriac.brokers.base.Consumer`."""
 
     def __init__(
-        self, pool: Pool, layout: Layout, routes: Routes, spec: ConsumerSpec, publish: Publish
+        self,
+        pool: Pool,
+        layout: Layout,
+        routes: Routes,
+        spec: ConsumerSpec,
+        elsewhere: Elsewhere | None,
     ) -> None:
         groups = [[name] for name in spec.queues] if pool.is_cluster else [list(spec.queues)]
-        self._parts = [Part(pool, layout, routes, spec, group, publish) for group in groups if group]
+        self._parts = [Part(pool, layout, routes, spec, group, elsewhere) for group in groups if group]
         self._part_of = {queue: part for part in self._parts for queue in part.queues}
         self._first = 0
         self._stash: list[Delivery] = []

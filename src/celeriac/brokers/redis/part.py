@@ -20,10 +20,11 @@ from celeriac.brokers.base import (
     Received,
     Settlement,
 )
+from celeriac.brokers.redis.elsewhere import Elsewhere
 from celeriac.brokers.redis.keys import SUSPECTS, Layout, split_crashes
 from celeriac.brokers.redis.routes import Routes
 from celeriac.brokers.redis.scripts import ARM, EXCHANGE, GIVE_BACK, REGISTER
-from celeriac.brokers.redis.settling import Publish, write_settlements
+from celeriac.brokers.redis.settling import write_settlements
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.transport.redis.link import Disconnected, Link, NotNow, Refused, ReplyError, pack, refusal
 from celeriac.transport.redis.pool import Channel, Pool
@@ -65,14 +66,14 @@ class Part:
         routes: Routes,
         spec: ConsumerSpec,
         queues: Sequence[str],
-        publish: Publish,
+        elsewhere: Elsewhere | None,
     ) -> None:
         self.queues = tuple(queues)
         self.is_armed = False
         self._pool = pool
         self._layout = layout
         self._routes = routes
-        self._publish = publish
+        self._elsewhere = elsewhere
         self._spec = spec
         self._channel = Channel()
         self._tracked: Link | None = None
@@ -121,6 +122,8 @@ class Part:
         for tags in plain:
             args.append(len(tags))
             args += tags
+        if rich and self._elsewhere is not None:
+            rich = [self._elsewhere.send(end, self._spec.id) for end in rich]
         if rich:
             keys = write_settlements(
                 rich,
@@ -130,7 +133,6 @@ class Part:
                 self._layout,
                 self._routes,
                 self._spec.results,
-                self._publish if self._pool.is_cluster else None,
             )
         data = EXCHANGE.packed(keys, args)
         try:

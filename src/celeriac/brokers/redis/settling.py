@@ -2,14 +2,13 @@
 
 1. `write_settlements`: append them to the script's keys and arguments.
 2. `due_of`: when an `Outgoing` is to be delivered, as the scripts say it.
-
-On a cluster a script reaches one slot only: follow-ups to other queues are given to `before` first.
+3. `mark_fanout`: what tells our own subscribers that their queue has a message already.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celeriac.brokers.base import Outgoing, ResultTarget, Settlement
@@ -18,9 +17,8 @@ from celeriac.brokers.redis.routes import Routes
 from celeriac.brokers.routing import unroutable
 from celeriac.wire import virtual
 
-__all__ = ["FANOUT_MARK", "Publish", "due_of", "mark_fanout", "write_settlements"]
+__all__ = ["FANOUT_MARK", "due_of", "mark_fanout", "write_settlements"]
 
-Publish = Callable[[Sequence[Outgoing]], None]
 #: Head of an envelope on a fan-out channel that our own queues have got already.
 FANOUT_MARK = b'{"celeriac-fanout":1,'
 
@@ -59,18 +57,14 @@ def write_settlements(
     layout: Layout,
     routes: Routes,
     results: ResultTarget | None,
-    before: Publish | None,
 ) -> tuple[bytes, ...]:
-    """Append `rich` to `args`; return all keys. `before` is given on a cluster only."""
+    """Append `rich` to `args`; return all keys."""
     call = Script(keys, args)
     prefix = results.prefix if results else ""
     for end in rich:
-        here, elsewhere = _split(end) if before else (end.followups, ())
-        if before and elsewhere:
-            before(elsewhere)
         head = len(args)
         args += (place[end.queue], end.tag, end.verdict, end.reason, 0, len(end.results))
-        for out in here:
+        for out in end.followups:
             args[head + 4] += _write_follow_up(out, call, layout, routes)
         for task_id, document, ttl in end.results:
             args += (
@@ -79,11 +73,6 @@ def write_settlements(
                 document,
             )
     return tuple(call.keys)
-
-
-def _split(end: Settlement) -> tuple[Sequence[Outgoing], Sequence[Outgoing]]:
-    here = [out for out in end.followups if out.queue == end.queue]
-    return here, [out for out in end.followups if out.queue != end.queue]
 
 
 def _write_follow_up(out: Outgoing, call: Script, layout: Layout, routes: Routes) -> int:

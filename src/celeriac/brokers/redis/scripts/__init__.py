@@ -8,8 +8,8 @@ from typing import Final
 from celeriac.transport.redis.pool import Script
 
 __all__ = [
-    "ARM", "BEAT", "DROP", "EXCHANGE", "GIVE_BACK", "LAPSED", "PUBLISH", "PURGE", "REGISTER", "REVIVE",
-    "REVOKE", "REVOKED",
+    "ARM", "BEAT", "BURY", "DROP", "EXCHANGE", "GIVE_BACK", "LAPSED", "PUBLISH", "PURGE", "REGISTER",
+    "REVIVE", "REVOKE", "REVOKED",
 ]  # fmt: skip
 
 
@@ -21,6 +21,7 @@ def _script(name: str) -> Script:
 
 ARM: Final = _script("arm")
 BEAT: Final = _script("beat")
+BURY: Final = _script("bury")
 DROP: Final = _script("drop")
 EXCHANGE: Final = _script("exchange")
 GIVE_BACK: Final = _script("give_back")
