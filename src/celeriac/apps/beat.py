@@ -10,9 +10,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from celeriac import _state
+from celeriac import _state, beat
 from celeriac.app.settings import mask_url
-from celeriac import beat
 from celeriac.beat.scheduler import Scheduler
 from celeriac.utils.time import humanize_seconds
 
@@ -109,15 +108,14 @@ class Beat:
     def setup_logging(self, colorize: bool | None = None) -> None:
         if colorize is None and self.no_color:
             colorize = False
-        self.app.log.setup(
+        handled = self.app.log.setup(
             self.loglevel,
             self.logfile,
-            redirect_stdouts=self.redirect_stdouts,
-            redirect_level=self.redirect_stdouts_level,
             colorize=colorize,
             hostname=self.hostname,
             log_format=self.log_format,
         )
+        self.redirect_stdouts = self.redirect_stdouts and not handled
 
     def start_scheduler(self) -> None:
         """Make the service, print the banner, run."""
@@ -132,6 +130,8 @@ class Beat:
         if not self.quiet:
             print(self.banner(service), file=sys.__stdout__, flush=True)
             print(self.startup_info(service), file=sys.__stdout__, flush=True)
+        if self.redirect_stdouts:  # not before mistakes in the schedule could be said in plain words
+            self.app.log.redirect_stdouts(self.redirect_stdouts_level)
         self.install_sync_handler(service)
         service.start()
 

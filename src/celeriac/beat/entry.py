@@ -45,11 +45,11 @@ class ScheduleEntry:
     """
 
     name: str | None = None
-    schedule: BaseSchedule
+    schedule: BaseSchedule = None  # type: ignore[assignment]
     args: Sequence[Any] | None = None
     kwargs: Mapping[str, Any] | None = None
     options: dict[str, Any] | None = None
-    last_run_at: datetime
+    last_run_at: datetime = None  # type: ignore[assignment]
     total_run_count: int = 0
 
     def __init__(

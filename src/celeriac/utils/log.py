@@ -1,6 +1,7 @@
 """How a log record looks, and loggers that know their task.
 
-1. `get_task_logger`: the logger for task modules.
+1. `get_task_logger`: the logger for task modules. Our loggers are called `celeriac.…`; their records pass
+   through `celery.…`, too.
 2. `ColorFormatter` and `TaskFormatter` (text), `JsonFormatter` (one object a line).
 3. `LoggingProxy`: a stream that logs what is written to it.
 4. What comes from messages cannot forge a record: control characters are written as escapes, and a line that
@@ -36,6 +37,8 @@ __all__ = [
 BASE_LOGGER: Final = "celeriac"
 TASK_LOGGER: Final = "celeriac.task"
 REDIRECTED_LOGGER: Final = "celeriac.redirected"
+#: Loggers below `celeriac` for which configurations written for Celery have a name of their own.
+_TWINS: Final = ("app", "beat", "redirected", "task", "worker")
 
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _RESET: Final = "\x1b[0m"
@@ -55,6 +58,21 @@ def name_process(name: str) -> None:
     """Let the records of this process carry `name` as their process name (``ForkPoolWorker-1``)."""
     global _process_name
     _process_name = name
+
+
+def _pass_through_celerys_loggers() -> None:
+    """Let a configuration that names `celery`, `celery.task`, `celery.beat`, … count as it stands.
+
+    Records go celeriac.task → celery.task → celery → celeriac → root: levels and handlers may be given under
+    either name.
+    """
+    base = logging.getLogger(BASE_LOGGER)
+    logging.getLogger("celery").parent = base
+    for room in _TWINS:
+        logging.getLogger(f"{BASE_LOGGER}.{room}").parent = logging.getLogger(f"celery.{room}")
+
+
+_pass_through_celerys_loggers()
 
 
 def get_logger(name: str) -> logging.Logger:

@@ -46,7 +46,8 @@ class LocalTimezone(tzinfo):
 
     def fromutc(self, dt: datetime) -> datetime:
         local = dt.replace(tzinfo=UTC).astimezone()
-        return local.replace(tzinfo=self)
+        wall = local.replace(tzinfo=self)
+        return wall if wall.utcoffset() == local.utcoffset() else wall.replace(fold=1)
 
     def __repr__(self) -> str:
         return "<LocalTimezone>"
