@@ -180,6 +180,34 @@ def test_threads_have_connections_of_their_own(project: Project) -> None:
     assert 1 <= project.connections()[child] <= 4
 
 
+@pytest.mark.parametrize("max_age", ["600", "0"])
+def test_coroutines_share_the_connection_of_djangos_thread(project: Project, max_age: str) -> None:
+    words = ("worker", "-l", "info", "--pool", "asyncio", "--concurrency", "50")
+    with project.running(*words, env={"SHOP_CONN_MAX_AGE": max_age}):
+        project.forget_connections()
+        assert project.call("acount.delay('nobody')", 100) == [0] * 100
+        if max_age == "600":
+            assert set(project.connections().values()) == {1}
+
+
+def test_a_connection_that_died_while_idle_is_opened_anew(project: Project) -> None:
+    assert project.web("""
+from django.db import connection
+from celeriac.contrib.django import connections
+connection.ensure_connection()
+made = connection.connection
+connections.after_task("1")
+connections.before_task("2")
+kept = connection.connection is made
+connection.is_usable = lambda: False
+connections.before_task("3")
+trusted = connection.connection is made
+connections._lane.rested_since -= 10
+connections.before_task("4")
+print(json.dumps([kept, trusted, connection.connection is None]))
+""") == [True, True, True]
+
+
 @pytest.fixture
 def a_past(project: Project) -> None:
     """The schedule file of a scheduler that stopped two minutes ago."""
