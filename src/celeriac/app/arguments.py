@@ -52,13 +52,32 @@ class Arguments:
         try:
             self.signature.bind(*args, **(kwargs or {}))
         except TypeError as exc:
-            raise TypeError(f"{self.name}() {self._reason(str(exc), args)}; nothing was sent") from None
+            reason = self._missing(args, kwargs or {}) or self._too_many(args, str(exc)) or str(exc)
+            raise TypeError(f"{self.name}() {reason}; nothing was sent") from None
 
-    def _reason(self, reason: str, args: Sequence[Any]) -> str:
-        """Python's own words for a call with too many positional arguments; `inspect` only says that it
-        is."""
+    def _missing(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Python's own words for arguments that are missing; empty when none is."""
+        positional = [p for p in self.signature.parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
+        lacking = [p.name for p in positional[len(args) :] if p.default is p.empty and p.name not in kwargs]
+        if lacking and not kwargs.keys() - self.signature.parameters.keys():
+            return f"missing {_listed(lacking, 'positional')}"
+        keyword = [p for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        lacking = [p.name for p in keyword if p.default is p.empty and p.name not in kwargs]
+        return (
+            f"missing {_listed(lacking, 'keyword-only')}" if lacking and len(args) <= len(positional) else ""
+        )
+
+    def _too_many(self, args: Sequence[Any], reason: str) -> str:
+        """Python's own words for too many positional arguments; `inspect` only says that it is."""
         if not reason.startswith("too many positional"):
-            return reason
-        fewest = min(self.fewest, self.most)
-        takes = str(self.most) if fewest == self.most else f"from {fewest} to {self.most}"
-        return f"takes {takes} positional arguments but {len(args)} were given"
+            return reason.replace("multiple values", "got multiple values")
+        positional = [p for p in self.signature.parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
+        fewest, most = sum(p.default is p.empty for p in positional), len(positional)
+        takes = str(most) if fewest == most else f"from {fewest} to {most}"
+        return f"takes {takes} positional argument{'' if most == 1 else 's'} but {len(args)} were given"
+
+
+def _listed(names: Sequence[str], kind: str) -> str:
+    quoted = [repr(name) for name in names]
+    last = quoted[-1] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+    return f"{len(names)} required {kind} argument{'' if len(names) == 1 else 's'}: {last}"

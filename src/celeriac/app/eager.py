@@ -115,7 +115,7 @@ def _context(
     return Context(
         id=task_id,
         task=task.name,
-        args=list(args or ()),
+        args=tuple(args or ()),
         kwargs=dict(kwargs or {}),
         retries=retries,
         is_eager=True,

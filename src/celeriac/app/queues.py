@@ -183,50 +183,56 @@ class Queues:
         self._create_missing = create_missing
         self._default_exchange = Exchange(default_exchange or default, default_exchange_type or "direct")
         self._missing_type = missing_exchange_type or self._default_exchange.type
-        self._known: dict[str, Any] = {}
+        self._declared: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}
         self._aliases: dict[str, Any] = {}
         self._selected: list[str] | None = None
         for queue in _described(queues):
             self.add(queue)
-        if not self._known:
+        if not self._declared:
             self.add(Queue(default, self._default_exchange, default_routing_key or default))
 
     def __getitem__(self, name: str) -> Any:
-        queue = self._known.get(name) or self._aliases.get(name)
+        queue = self._declared.get(name) or self._aliases.get(name) or self._made.get(name)
         return self.missing(name) if queue is None else queue
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known or name in self._aliases
+        return name in self._declared or name in self._aliases or name in self._made
 
     def __iter__(self) -> Iterator[str]:
-        return iter(list(self._known))
+        return iter([*self._declared, *self._made])
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._declared) + len(self._made)
 
     def items(self) -> list[tuple[str, Any]]:
-        return list(self._known.items())
+        return [*self._declared.items(), *self._made.items()]
 
     def values(self) -> list[Any]:
-        return list(self._known.values())
+        return [*self._declared.values(), *self._made.values()]
 
     def add(self, queue: Any) -> Any:
-        """Make `queue` known (a `Queue`, kombu's, or a name); return it."""
-        if isinstance(queue, str):
-            queue = Queue(queue, Exchange(queue, self._missing_type), queue)
-        self._known[queue.name] = queue
+        """Declare `queue` (a `Queue`, kombu's, or a name); return it."""
+        queue = self._named(queue) if isinstance(queue, str) else queue
+        self._declared[queue.name] = queue
         if getattr(queue, "alias", None):
             self._aliases[queue.alias] = queue
         return queue
 
     def missing(self, name: str) -> Any:
-        """Make the queue `name`, or raise `QueueNotFound` when that is switched off."""
+        """Make the queue `name`, or raise `QueueNotFound` when that is switched off.
+
+        Workers do not consume from it unless they are told to.
+        """
         if not self._create_missing:
             raise QueueNotFound(
-                f"There is no queue {name!r} in task_queues ({', '.join(sorted(self._known))}), and "
+                f"There is no queue {name!r} in task_queues ({', '.join(sorted(self._declared))}), and "
                 "task_create_missing_queues is off. Add the queue, or switch the setting on."
             )
-        return self.add(name)
+        return self._made.setdefault(name, self._named(name))
+
+    def _named(self, name: str) -> Queue:
+        return Queue(name, Exchange(name, self._missing_type), name)
 
     def select(self, names: Iterable[str]) -> None:
         """Consume from exactly these queues (the worker's `-Q`); unknown ones are made on demand."""
@@ -240,7 +246,7 @@ class Queues:
     @property
     def consumed(self) -> list[str]:
         """Names of the queues a worker of this application consumes from, in order."""
-        return list(self._known) if self._selected is None else list(self._selected)
+        return list(self._declared) if self._selected is None else list(self._selected)
 
 
 def _described(queues: Iterable[Any] | Mapping[str, Any] | None) -> Iterator[Any]:

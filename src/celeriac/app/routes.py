@@ -71,8 +71,8 @@ class MapRoute:
 
 
 def glob_to_pattern(glob: str) -> re.Pattern[str]:
-    """`*` stands for one or more characters. Like Celery's, the pattern is anchored at the start only."""
-    return re.compile(".+?".join(map(re.escape, glob.split("*"))))
+    """`*` stands for one or more characters; all else stands for itself."""
+    return re.compile(".+?".join(map(re.escape, glob.split("*"))) + r"\Z", re.DOTALL)
 
 
 class Router:
