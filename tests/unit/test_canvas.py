@@ -22,6 +22,7 @@ from celeriac.canvas import (
     maybe_signature,
     signature,
     subtask,
+    waiting_ids,
     xmap,
     xstarmap,
 )
@@ -322,6 +323,16 @@ class TestChain:
         assert [one.options["task_id"] for one in sendings] == [one.id for one in result]
         assert {one.options["group_id"] for one in sendings} == {result.id}
         assert {one.options["root_id"] for one in sendings} == {call.root_id}
+
+    def test_the_ids_that_wait_in_a_message(self, app: Celeriac, add: Any, total: Any) -> None:
+        steps = chain(add.s(1, 1), add.s(2), group(add.s(3), add.s(4)))
+        result = steps.delay()
+        (call,) = sent(app)
+        assert set(waiting_ids(call.chain)) == {result.parent.id, *(one.id for one in result)}
+        made = group(add.s(1), add.s(2)) | total.s()
+        body = made.freeze()
+        assert set(waiting_ids([plain(made)])) == {body.id, *(one.id for one in body.parent)}
+        assert waiting_ids(None) == waiting_ids([1, {}, {"options": 3}, {"task": "t"}]) == []  # type: ignore[list-item]
 
     def test_one_step_and_none(self, app: Celeriac, add: Any) -> None:
         assert chain(add.s(1, 1)).delay().id == sent(app)[0].id

@@ -11,7 +11,7 @@ from celeriac.canvas.chain import chain
 from celeriac.canvas.chord import chord
 from celeriac.canvas.group import group
 from celeriac.canvas.maps import chunks, xmap, xstarmap
-from celeriac.canvas.shape import Sending
+from celeriac.canvas.shape import Sending, waiting_ids
 
 __all__ = [
     "Sending",
@@ -24,6 +24,7 @@ __all__ = [
     "maybe_subtask",
     "signature",
     "subtask",
+    "waiting_ids",
     "xmap",
     "xstarmap",
 ]

@@ -3,6 +3,7 @@
 1. `Sending`: one message to be.
 2. `checked`: a signature's dict, which may come from a message, made complete or refused.
 3. `as_list`, `joined`: options that are one item or several.
+4. `waiting_ids`: the calls that wait in a message for their turn.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Sending", "as_list", "checked", "joined"]
+__all__ = ["Sending", "as_list", "checked", "joined", "waiting_ids"]
 
 
 class Sending(NamedTuple):
@@ -66,3 +67,30 @@ def checked(d: Mapping[str, Any]) -> dict[str, Any]:
         "subtask_type": d.get("subtask_type"),
         "immutable": bool(d.get("immutable")),
     }
+
+
+def waiting_ids(steps: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """Task ids of all calls in frozen signatures (the rest of a chain, as a message carries it).
+
+    When a step of a chain has failed, these will never run: whoever concludes it stores the failure for them,
+    too, so that nobody waits for them for ever. What has no id, or not the shape of a signature, is left out.
+
+    Example:
+        >>> waiting_ids([{"task": "proj.add", "options": {"task_id": "a"}}])
+        ['a']
+    """
+    ids: list[str] = []
+    for step in steps or ():
+        if not isinstance(step, Mapping):
+            continue
+        options, kwargs = step.get("options"), step.get("kwargs")
+        inner = kwargs if isinstance(kwargs, Mapping) and step.get("subtask_type") else {}
+        tasks, body = inner.get("tasks"), inner.get("body")
+        if isinstance(tasks, list | tuple):
+            ids += waiting_ids(tasks)
+        elif isinstance(body, Mapping):
+            header = inner.get("header")
+            ids += waiting_ids([*([header] if isinstance(header, Mapping) else as_list(header)), body])
+        elif isinstance(options, Mapping) and isinstance(options.get("task_id"), str):
+            ids.append(options["task_id"])
+    return ids
