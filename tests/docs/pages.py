@@ -1,7 +1,8 @@
 """Runs a page of documentation as a reader would: its code blocks, in order, in an empty folder.
 
 1. A ``python`` block whose first line is a comment with a file's name is that file. Other ``python`` blocks
-   are typed into one Python session that lasts for the page; ``print(…)  # 5`` states what is printed.
+   are typed into one Python session that lasts for the page; ``print(…)  # 5`` states what is printed. A file
+   may be added to: ``# settings.py, below what is there``.
 2. In a ``console`` block, ``$ `` begins a command. Workers and schedulers run until the page ends and then
    have to stop cleanly; other commands have to succeed, and to print the lines that follow them, if any.
 3. Installing is not repeated: that what is named exists is checked instead.
@@ -32,7 +33,7 @@ REDIS = "redis://localhost:6379/0"
 _STEP = re.compile(
     r"<!-- docs: (?P<order>.*?) -->|^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
-_FILE = re.compile(r"# (?P<name>[\w./-]+\.\w+)\n")
+_FILE = re.compile(r"# (?P<name>[\w./-]+\.\w+)(?P<below>, below what is there)?\n")
 _PRINTS = re.compile(r"^print\(.*\)  # (?P<printed>.*)$", re.MULTILINE)
 _BACKGROUND = re.compile(r"\bceleriac\b.*\s(worker|beat)\b")
 
@@ -120,7 +121,7 @@ class Page:
             compile(text, name, "exec")
             target = self.folder / file["name"]
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
+            target.write_text((target.read_text() if file["below"] else "") + text)
             return
         answer = self._typed(name, text)
         assert not answer["error"], f"{name} raised\n{answer['error']}\n{self._logs()}"
@@ -202,9 +203,18 @@ class Page:
                 return
             assert time.monotonic() < deadline, f"{name}: in vain waited for {command}\n{self._logs()}"
 
+    def _await_start(self, command: str, log: Path) -> None:
+        """Until the program has got as far as taking messages, or sending them."""
+        worker, is_worker, _ = command.partition(" worker")
+        if is_worker:
+            self._wait(command, f"{worker} queues --json | grep -q '\"consumers\": [1-9]'")
+        else:
+            self._wait(command, f"grep -q Starting {log}")
+
     def _stop(self, command: str, program: subprocess.Popen[bytes], log: Path) -> str:
         """End a program; what was wrong with it, or nothing."""
         if program.poll() is None:
+            self._await_start(command, log)
             program.send_signal(signal.SIGTERM)
         try:
             code = program.wait(timeout=20)

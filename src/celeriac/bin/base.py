@@ -17,7 +17,7 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 
@@ -89,6 +89,12 @@ class Failure(click.ClickException):
     """Ends the command with one line on standard error and exit code 1."""
 
     exit_code = EX_FAILURE
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line; also where stderr has become the log, whose level might swallow it."""
+        from celeriac.utils.log import LoggingProxy
+
+        super().show(file or (sys.__stderr__ if isinstance(sys.stderr, LoggingProxy) else None))
 
 
 class Unavailable(Failure):
