@@ -4,8 +4,10 @@
 2. `count()`: called by the task; at the execution numbered in BENCH_PROFILE_AT the child writes what it has
    seen to the folder BENCH_PROFILE, and goes on.
 
-Profiling slows small Python functions far more than C code: read the shares, not the sums. The sums come from
-`bench.profile`, which reads the kernel's own account of a run that is not profiled.
+C functions are part of the Python function that calls them. BENCH_PROFILE_CLOCK says what is measured: `wall`
+has the waits in it (for the interpreter's lock, for the broker), `cpu` has not, but reading that clock costs
+more than many a function. Read the shares, not the sums: those come from `bench.profile`, which reads the
+kernel's own account of a run that is not profiled.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from typing import Any
 
 #: Whether this run is one to profile.
 ARMED = "BENCH_PROFILE" in os.environ
+_AT = int(os.environ.get("BENCH_PROFILE_AT", "0"))
+_CLOCKS = {"wall": (), "cpu": (time.thread_time,)}  # without one, cProfile reads the wall clock cheaply
+_CLOCK = _CLOCKS[os.environ.get("BENCH_PROFILE_CLOCK", "wall")]
 
 _profiles: list[tuple[str, cProfile.Profile]] = []
 _executions = 0
@@ -46,7 +51,7 @@ def _adopt_thread(*_: Any) -> None:
 
 
 def _adopt(name: str) -> None:
-    profile = cProfile.Profile(time.thread_time)
+    profile = cProfile.Profile(*_CLOCK, builtins=False)
     _profiles.append((name, profile))
     profile.enable()
 
@@ -55,7 +60,7 @@ def count() -> None:
     """Count one execution; write the profiles when it is the one to write at."""
     global _executions
     _executions += 1
-    if _executions == int(os.environ["BENCH_PROFILE_AT"]):
+    if _executions == _AT:
         rows = [
             (thread, _label(entry.code), entry.callcount, entry.inlinetime)
             for thread, profile in list(_profiles)

@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--results", action="store_true", help="worker: with results stored")
     parser.add_argument("--tasks", type=int, default=20_000, help="worker: tasks to drain (default 20,000)")
     parser.add_argument("--processes", type=int, default=1, help="worker: processes (default 1)")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="worker: see bench/probe.py")
     parser.add_argument("--top", type=int, default=30, help="worker: functions a thread (default 30)")
     options = parser.parse_args()
     chosen = [contender for contender in all_contenders() if contender.name in options.contenders.split(",")]
@@ -97,11 +98,16 @@ def _threads(trial: Trial) -> dict[str, int]:
 
 
 def functions_of_drain(contender: Contender, python: Path, options: argparse.Namespace) -> list[str]:
-    """Lines of one child's costliest functions, by thread, in µs of processor time per task (profiled)."""
+    """Lines of one child's costliest functions, by thread, in µs per task under the profiler."""
     at = int(options.tasks / options.processes * 0.8)
     with tempfile.TemporaryDirectory() as folder:
         watched = contender._replace(
-            variables=(*contender.variables, ("BENCH_PROFILE", folder), ("BENCH_PROFILE_AT", str(at)))
+            variables=(
+                *contender.variables,
+                ("BENCH_PROFILE", folder),
+                ("BENCH_PROFILE_AT", str(at)),
+                ("BENCH_PROFILE_CLOCK", options.clock),
+            )
         )
         with Trial(watched, python, Counts()) as trial:
             trial.switch_on(results=options.results)
