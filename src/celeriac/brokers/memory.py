@@ -190,9 +190,14 @@ class Store:
                 return (delivery,)
         deliveries: list[Delivery] = []
         for queue in queues:
-            free = limit - len(deliveries)
+            free = min(limit - len(deliveries), self._share(queue))
             deliveries += [self._hold(lease, queue, waiting) for waiting in self.lines[queue].take(free)]
         return deliveries
+
+    def _share(self, queue: str) -> int:
+        """What a consumer of `queue` may take now, so that the others get theirs."""
+        consumers = sum(queue in lease.queues for lease in self.leases.values())
+        return -(-sum(map(len, self.lines[queue].ready.values())) // consumers)
 
     def _hold(self, lease: Lease, queue: str, waiting: Waiting) -> Delivery:
         tag = next(self._numbers)  # new for every delivery, so that an old settlement never names a new one
@@ -227,6 +232,7 @@ class Store:
 
     def register(self, consumer: str, queues: Sequence[str], expires: float) -> None:
         with self.changed:
+            self.release(consumer)  # one of the same name: its process is gone
             self.leases[consumer] = Lease(queues, expires)
 
     def beat(self, consumers: Sequence[str], expires: float) -> Sequence[str]:

@@ -72,9 +72,14 @@ CREATE TABLE delayed (
 CREATE TABLE lease (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
-    queues TEXT NOT NULL,        -- JSON array of queue ids
     expires INTEGER NOT NULL
 );
+
+-- Which leases serve which queues.
+CREATE TABLE serving (
+    queue INTEGER NOT NULL, lease INTEGER NOT NULL,
+    PRIMARY KEY (queue, lease)
+) WITHOUT ROWID;
 
 CREATE TABLE claim (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from celeriac.brokers.base import (
@@ -37,6 +37,8 @@ __all__ = ["SqliteConsumer"]
 #: Bytes of envelopes that one take is meant to stay below.
 TAKE_BYTES: Final = 16_000_000
 
+#: Microseconds after which a consumer that got its fair share, and wanted more, looks for more.
+SECOND_HELPING: Final = 50_000
 #: … assuming that no envelope is larger than this until one was.
 SMALL: Final = 16_000
 
@@ -51,6 +53,9 @@ AHEAD: Final = f"""
     FROM json_each(?) j"""
 
 
+NO_NEWS: Final = News((), ())
+
+
 class Holding(NamedTuple):
     """What the tag of a delivery stands for."""
 
@@ -59,8 +64,15 @@ class Holding(NamedTuple):
     crashes: int
 
 
-Accepted = tuple[Settlement, Holding]
-NO_NEWS: Final = News((), ())
+Encoded = tuple[Outgoing, bytes]
+
+
+class Accepted(NamedTuple):
+    """A settlement of something that is held."""
+
+    end: Settlement
+    held: Holding
+    followups: Sequence[Encoded]
 
 
 class Claims:
@@ -107,7 +119,7 @@ class SqliteConsumer:
     # -- exchange --------------------------------------------------------------------------------------------
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> Received:
-        followups = self._encode(settlements)
+        encoded = self._encode(settlements)
         certain, self._certain = self._certain, False
         with self._database.write() as connection:
             store = Store(self._database, connection)
@@ -117,15 +129,15 @@ class SqliteConsumer:
                 return Received((), lost, True, store.now / 1_000_000, None)
             if not certain:
                 self._recover(store)
-            accepted, stale = self._sort(settlements)
-            news = self._settle(store, accepted, followups) if accepted else NO_NEWS
+            accepted, stale = self._sort(settlements, encoded)
+            news = self._settle(store, accepted) if accepted else NO_NEWS
             taken = self._take(store, limit)
             tags = self._claim(connection, taken)
             self._go_to_bed(store, len(taken) < limit)
         store.ring()
         if news.bells:
             sqlite_results.tell(self._database, news)
-        self._claims.remove(end.tag for end, _ in accepted)
+        self._claims.remove(end.tag for end, _, _ in accepted)
         deliveries = self._hold(tags, taken)
         self._certain = True
         return Received(deliveries, stale, False, store.now / 1_000_000, self._next_due(store.now))
@@ -133,18 +145,14 @@ class SqliteConsumer:
     def _lives(self, connection: Connection) -> bool:
         return connection.execute("SELECT 1 FROM lease WHERE id = ?", (self._lease,)).fetchone() is not None
 
-    def _encode(self, settlements: Sequence[Settlement]) -> dict[int, list[tuple[Outgoing, bytes]]]:
-        """Envelopes of the follow-ups, by tag; made before the write lock is taken."""
+    def _encode(self, settlements: Sequence[Settlement]) -> list[list[Encoded]]:
+        """The follow-ups of each settlement; made before the write lock is taken."""
         if self._spec.results is None and any(end.results for end in settlements):
             raise ImproperlyConfigured(
                 "A settlement carries results, but the consumer was made without `results`. Ask "
                 "Broker.carries(target) first, and store the results through the backend when it says no."
             )
-        return {
-            end.tag: [(out, virtual.encode(out.message)) for out in end.followups]
-            for end in settlements
-            if end.followups
-        }
+        return [[(out, virtual.encode(out.message)) for out in end.followups] for end in settlements]
 
     def _recover(self, store: Store) -> None:
         """After a failed exchange: compare with the store, which is right.
@@ -160,55 +168,51 @@ class SqliteConsumer:
 
     # -- settling --------------------------------------------------------------------------------------------
 
-    def _sort(self, settlements: Sequence[Settlement]) -> tuple[list[Accepted], list[int]]:
+    def _sort(
+        self, settlements: Sequence[Settlement], encoded: Sequence[list[Encoded]]
+    ) -> tuple[list[Accepted], list[int]]:
         """The settlements of what is held, with what they end; and the tags of the others."""
         accepted: list[Accepted] = []
         stale: list[int] = []
         seen: set[int] = set()
-        for end in settlements:
+        for end, followups in zip(settlements, encoded, strict=True):
             holding = self._claims.holdings.get(end.tag)
             if holding is None or holding.queue != end.queue or end.tag in seen:
                 stale.append(end.tag)
             else:
                 seen.add(end.tag)
-                accepted.append((end, holding))
+                accepted.append(Accepted(end, holding, followups))
         return accepted, stale
 
-    def _settle(
-        self,
-        store: Store,
-        accepted: Sequence[Accepted],
-        followups: Mapping[int, list[tuple[Outgoing, bytes]]],
-    ) -> News:
+    def _settle(self, store: Store, accepted: Sequence[Accepted]) -> News:
         connection = store.connection
-        returned = [(end, held) for end, held in accepted if end.verdict == REQUEUE]
-        for end, held in accepted:
+        for end, held, _ in accepted:
             if end.verdict == DEAD:
                 store.bury(held.message, end.reason)
-        gone = [held.message for end, held in accepted if end.verdict != REQUEUE]
+        gone = [held.message for end, held, _ in accepted if end.verdict != REQUEUE]
         if gone:
             connection.execute(DELETE_MESSAGES, (numbers(gone),))
-        used_up = self._claims.used_up_by(end.tag for end, _ in accepted)
+        used_up = self._claims.used_up_by(end.tag for end, _, _ in accepted)
         if used_up:
             connection.execute(DELETE_CLAIMS, (numbers(used_up),))
-        tried = [held.message for _, held in accepted if held.crashes]
+        tried = [held.message for _, held, _ in accepted if held.crashes]
         if tried:
             store.end_trials(tried)
+        returned = [(end.tag, held) for end, held, _ in accepted if end.verdict == REQUEUE]
         if returned:
-            self._take_from_claims(connection, [end.tag for end, _ in returned])
-            store.put_back(
-                [held.message for _, held in returned], [store.queue_id(held.queue) for _, held in returned]
-            )
-        self._follow_up(store, [each for end, _ in accepted for each in followups.get(end.tag, ())])
+            self._take_from_claims(connection, [tag for tag, _ in returned])
+            messages = [held.message for _, held in returned]
+            store.put_back(messages, [store.queue_id(held.queue) for _, held in returned])
+        self._follow_up(store, [each for _, _, followups in accepted for each in followups])
         return sqlite_results.put(
-            connection, [each for end, _ in accepted for each in end.results], store.now
+            connection, [each for end, _, _ in accepted for each in end.results], store.now
         )
 
     def _take_from_claims(self, connection: Connection, tags: Sequence[int]) -> None:
         """These are held no longer, but their messages live on: strike them off the lists."""
         connection.executemany(STRIKE_OFF, [(f"$[{tag % BATCH}]", tag // BATCH) for tag in tags])
 
-    def _follow_up(self, store: Store, outgoing: Sequence[tuple[Outgoing, bytes]]) -> None:
+    def _follow_up(self, store: Store, outgoing: Sequence[Encoded]) -> None:
         rows: list[Row] = []
         for out, raw in outgoing:
             queues = store.route(out)
@@ -250,14 +254,22 @@ class SqliteConsumer:
     ) -> list[tuple[str, Taken]]:
         room = min(limit, BATCH, max(1, TAKE_BYTES // max(self._largest, SMALL)))
         taken: list[tuple[str, Taken]] = []
+        more = False
         for name, queue in queues:
-            if len(taken) < room:
-                taken += [(name, each) for each in store.take(queue, room - len(taken))]
+            if len(taken) == room:
+                break
+            share, left = store.share(queue, room - len(taken))
+            more = more or left
+            if share:
+                taken += [(name, each) for each in store.take(queue, share)]
         if taken:
             self._queues.rotate(-1)  # fairness: another queue is served first next time
             self._largest = max(self._largest * 7 // 8, *(len(each.raw) for _, each in taken))
-            if room == len(taken) < limit:
-                self._alarm = store.now  # there may be more
+        if len(taken) == room < limit:
+            self._alarm = store.now  # there may be more
+        elif more and len(taken) < limit:  # there is more; but others come first
+            soon = store.now + SECOND_HELPING
+            self._alarm = soon if self._alarm is None else min(soon, self._alarm)
         return taken
 
     def _claim(self, connection: Connection, taken: Sequence[tuple[str, Taken]]) -> range:

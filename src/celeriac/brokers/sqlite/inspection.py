@@ -45,7 +45,7 @@ COUNTS: Final = """
         (SELECT count(*) FROM claim c CROSS JOIN json_each(c.messages) j
             CROSS JOIN message m ON m.id = j.value WHERE m.queue = :queue),
         (SELECT count(*) FROM dead WHERE queue = :queue),
-        (SELECT count(*) FROM lease, json_each(queues) WHERE value = :queue AND expires > :now),
+        (SELECT count(*) FROM serving JOIN lease ON id = lease WHERE queue = :queue AND expires > :now),
         (SELECT since FROM ready WHERE queue = :queue ORDER BY rank, since, id LIMIT 1)"""
 BROWSE: Final = """
     SELECT m.raw FROM ready r CROSS JOIN message m ON m.id = r.id

@@ -23,9 +23,10 @@ HELD: Final = f"""
     WHERE c.lease = ? ORDER BY c.id, j.key"""
 
 LAPSED: Final = """
-    SELECT l.name FROM lease l WHERE l.expires <= ? AND EXISTS (
-        SELECT 1 FROM json_each(l.queues) served JOIN queue q ON q.id = served.value
-        WHERE q.name IN (SELECT value FROM json_each(?))
+    SELECT name FROM lease WHERE expires <= ? AND id IN (
+        SELECT lease FROM serving WHERE queue IN (
+            SELECT id FROM queue WHERE name IN (SELECT value FROM json_each(?))
+        )
     )"""
 
 
@@ -41,12 +42,15 @@ class Held(NamedTuple):
 def register(store: Store, name: str, queues: Sequence[str], ttl: float) -> int:
     """A new lease; its number. One of the same name is ended first: its process is gone."""
     end(store, name)
-    ids = json.dumps([store.queue_id(queue) for queue in queues])
     cursor = store.connection.execute(
-        "INSERT INTO lease (name, queues, expires) VALUES (?, ?, ?)",
-        (name, ids, store.now + microseconds(ttl)),
+        "INSERT INTO lease (name, expires) VALUES (?, ?)", (name, store.now + microseconds(ttl))
     )
-    return cursor.lastrowid or 0
+    lease = cursor.lastrowid or 0
+    store.connection.executemany(
+        "INSERT OR IGNORE INTO serving (queue, lease) VALUES (?, ?)",
+        [(store.queue_id(queue), lease) for queue in queues],
+    )
+    return lease
 
 
 def beat(store: Store, names: Collection[str], ttl: float) -> Sequence[str]:
@@ -113,4 +117,5 @@ def _count_crashes(store: Store, messages: Sequence[int]) -> None:
 def _delete_lease(store: Store, lease: int) -> None:
     store.connection.execute("DELETE FROM claim WHERE lease = ?", (lease,))
     store.connection.execute("DELETE FROM idle WHERE lease = ?", (lease,))
+    store.connection.execute("DELETE FROM serving WHERE lease = ?", (lease,))
     store.connection.execute("DELETE FROM lease WHERE id = ?", (lease,))

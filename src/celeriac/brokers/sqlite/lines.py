@@ -52,6 +52,14 @@ FRONT: Final = f"""
         SELECT rank, since, id FROM ready WHERE queue = ? AND rank > {SUSPECT}
         ORDER BY rank, since, id LIMIT ?
     ) r CROSS JOIN message m ON m.id = r.id"""
+#: How many leases serve a line, and how long it is, as far as that matters to who wants so and so many.
+SHARE: Final = f"""
+    SELECT count(*), (
+        SELECT count(*) FROM (
+            SELECT 1 FROM ready WHERE queue = ?1 AND rank > {SUSPECT}
+            LIMIT ?2 * (SELECT count(*) FROM serving WHERE queue = ?1)
+        )
+    ) FROM serving WHERE queue = ?1"""
 #: Takes exactly the messages up to and including a key out of the line.
 CUT: Final = f"""
     DELETE FROM ready WHERE queue = ? AND rank > {SUSPECT} AND (rank, since, id) <= (?, ?, ?)"""
@@ -171,6 +179,12 @@ class Store:
         self._rouse(queue, moved)
 
     # -- out of a line ---------------------------------------------------------------------------------------
+
+    def share(self, queue: int, limit: int) -> tuple[int, bool]:
+        """The part of `limit` that leaves the other consumers of `queue` theirs; and is there more?"""
+        consumers, ready = self.connection.execute(SHARE, (queue, limit)).fetchone()
+        fair: int = -(-ready // max(consumers, 1))
+        return min(limit, fair), ready > min(limit, fair)
 
     def take(self, queue: int, limit: int) -> list[Taken]:
         """Up to `limit` ordinary messages from the front of the line."""
