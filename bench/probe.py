@@ -24,8 +24,7 @@ from typing import Any
 #: Whether this run is one to profile.
 ARMED = "BENCH_PROFILE" in os.environ
 _AT = int(os.environ.get("BENCH_PROFILE_AT", "0"))
-_CLOCKS = {"wall": (), "cpu": (time.thread_time,)}  # without one, cProfile reads the wall clock cheaply
-_CLOCK = _CLOCKS[os.environ.get("BENCH_PROFILE_CLOCK", "wall")]
+_BY_CPU = os.environ.get("BENCH_PROFILE_CLOCK") == "cpu"
 
 _profiles: list[tuple[str, cProfile.Profile]] = []
 _executions = 0
@@ -51,7 +50,10 @@ def _adopt_thread(*_: Any) -> None:
 
 
 def _adopt(name: str) -> None:
-    profile = cProfile.Profile(*_CLOCK, builtins=False)
+    if _BY_CPU:
+        profile = cProfile.Profile(time.thread_time, builtins=False)
+    else:  # without a timer of ours, cProfile reads the wall clock cheaply
+        profile = cProfile.Profile(builtins=False)
     _profiles.append((name, profile))
     profile.enable()
 
