@@ -34,7 +34,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         shutil.copytree(Path(__file__).parent / "djangoproj", folder)
         self.folder = folder
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("CELERY")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CELER")}
         self.env = {**kept, "DJANGO_SETTINGS_MODULE": "proj.settings"}
         self.manage("migrate", "--run-syncdb", "--verbosity", "0")
         self.forget_connections()
