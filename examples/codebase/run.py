@@ -129,7 +129,11 @@ def summary(measured: list[dict[str, object]], seconds: float, concurrency: int)
     )
 
 
-def run(folder: Path, limit: int | None, concurrency: int) -> list[str]:
+class WorkerEnded(Exception):
+    """The worker is gone, so waiting is in vain."""
+
+
+def run(worker: subprocess.Popen[bytes], limit: int | None, concurrency: int) -> list[str]:
     """Do everything; return what was not as it should be."""
     from tasks import app, measure, stumble, wake_up
 
@@ -148,7 +152,12 @@ def run(folder: Path, limit: int | None, concurrency: int) -> list[str]:
     results = group(measure.s(name) for name in files).apply_async()
     progress = Progress(len(files))
     measured = []
-    for _, meta in results.iter_native(timeout=PATIENCE):
+
+    def look_at_worker() -> None:
+        if worker.poll() is not None:
+            raise WorkerEnded
+
+    for _, meta in results.iter_native(timeout=PATIENCE, on_interval=look_at_worker):
         if meta["status"] == "SUCCESS":
             measured.append(meta["result"])
         else:
@@ -183,14 +192,17 @@ def main() -> int:
     os.chdir(folder)
     worker = start_worker(folder, given.concurrency)
     try:
-        wrong = run(folder, given.limit, given.concurrency)
+        wrong = run(worker, given.limit, given.concurrency)
+    except WorkerEnded:
+        wrong = ["the worker ended in the middle"]
     finally:
         problem = stop_worker(worker)
     wrong += [problem] if problem else []
     for what in wrong:
         print(f"  WRONG: {what}", file=sys.stderr)
     if wrong:
-        print(f"  the worker's log: {folder / 'worker.log'}", file=sys.stderr)
+        log = folder / "worker.log"
+        print(f"\n{log.read_text()[-2000:]}\n  all of the worker's log: {log}", file=sys.stderr)
         return 1
     print("  the worker finished its work and stopped")
     shutil.rmtree(folder)
