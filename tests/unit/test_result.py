@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import io
 import itertools
 import pickle
 import threading
@@ -341,6 +342,10 @@ class TestFamilies:
             (one, 1), (result(app, "c1"), "c1"), (one.children[1], ["c2"]), (result(app, "c2"), "c2"),
         ]  # fmt: skip
         assert one.get_leaf() == "c2"
+        assert [str(node) for node in one.graph.topsort()] == ["c1", "c2", "g", "a"]
+        text = io.StringIO()
+        one.graph.to_dot(text)
+        assert '    "a" -> "g"\n' in text.getvalue()
 
     def test_tuples_and_back(self, app: Celeriac) -> None:
         one = result(app, "c", parent=result(app, "b", parent=result(app, "a")))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from celeriac.result.base import ResultBase, result_from_tuple
 from celeriac.result.eager import EagerResult
-from celeriac.result.many import GroupResult, ResultSet
+from celeriac.result.groups import GroupResult
+from celeriac.result.many import ResultSet
 from celeriac.result.one import AsyncResult
 from celeriac.result.waiting import allow_join_result, denied_join_result
 

@@ -1,8 +1,4 @@
-"""Results of several calls.
-
-1. `ResultSet`: any results, waited for together: one subscription, whatever their number.
-2. `GroupResult`: a set with an id, that can be saved and restored.
-"""
+"""`ResultSet`: results of several calls, waited for together: one subscription, whatever their number."""
 
 from __future__ import annotations
 
@@ -11,15 +7,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self
 
 from celeriac import _state, states
-from celeriac.result.base import ResultBase, read_document, result_from_tuple
+from celeriac.result.base import ResultBase, read_document
 from celeriac.result.waiting import arrivals, refuse_inside_task, wait_async
-from celeriac.wire.results import decode_group, encode_group
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
     from celeriac.backends.base import ResultBackend
 
-__all__ = ["GroupResult", "ResultSet"]
+__all__ = ["ResultSet"]
 
 OnMessage = Callable[[dict[str, Any]], Any] | None
 Callback = Callable[[str, Any], Any] | None
@@ -376,77 +371,6 @@ class ResultSet(ResultBase):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: [{', '.join(result.id for result in self.results)}]>"
-
-
-class GroupResult(ResultSet, kind="group"):
-    """The results of a group.
-
-    Args:
-        id: the group's id.
-        results: the members' results, in order.
-        parent: result of what came before the group in a chain.
-    """
-
-    def __init__(
-        self,
-        id: str | None = None,
-        results: Iterable[Any] | None = None,
-        parent: ResultBase | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.id = id
-        self.parent = parent
-        super().__init__(results or (), **kwargs)
-
-    @property
-    def children(self) -> list[Any]:
-        """The members' results."""
-        return self.results
-
-    def save(self, backend: ResultBackend | None = None) -> None:
-        """Save which results belong to the group, for `restore`."""
-        app = self.app
-        document = encode_group(self.as_tuple(), app.conf.result_serializer)
-        (backend or app.backend).save_group(str(self.id), document, app.conf.result_expires)
-
-    def delete(self, backend: ResultBackend | None = None) -> None:
-        """Undo `save`."""
-        (backend or self.app.backend).delete_group(str(self.id))
-
-    @classmethod
-    def restore(cls, id: str, backend: ResultBackend | None = None, app: Celeriac | None = None) -> Any:
-        """Return the saved group with this id, or None."""
-        owner: Any = app if app is not None else _state.get_current_app()
-        document = (backend or owner.backend).load_group(id)
-        if document is None:
-            return None
-        return result_from_tuple(decode_group(document, owner.conf.result_serializer), owner)
-
-    def as_tuple(self) -> tuple[Any, Any]:
-        """What `result_from_tuple` makes a group's results of."""
-        parent = self.parent.as_tuple() if self.parent is not None else None
-        return (self.id, parent), [result.as_tuple() for result in self.results]
-
-    def as_list(self) -> list[str]:
-        """The members' ids."""
-        return [leaf.id for leaf in self._leaves()]
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, GroupResult):
-            return (other.id, other.results, other.parent) == (self.id, self.results, self.parent)
-        return self.id == other if isinstance(other, str) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __str__(self) -> str:
-        return str(self.id)
-
-    def __repr__(self) -> str:
-        return f"<GroupResult: {self.id} [{', '.join(str(result) for result in self.results)}]>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return GroupResult, (self.id, self.results, self.parent)
 
 
 def _value(result: Any) -> Any:

@@ -441,6 +441,30 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
             value = node.get()
         return value
 
+    def build_graph(self, intermediate: bool = False, formatter: Callable[[Any], str] | None = None) -> Any:
+        """The `celeriac.utils.graph.DependencyGraph` of it and its descendants.
+
+        Args:
+            intermediate: do not stop at results that are not there yet.
+            formatter: returns the label of a result.
+
+        Raises:
+            IncompleteStream: one is not there yet.
+        """
+        from celeriac.utils.graph import DependencyGraph
+
+        graph = DependencyGraph(formatter=formatter)
+        for parent, node in self.iterdeps(intermediate=intermediate):
+            graph.add_arc(node)
+            if parent is not None:
+                graph.add_edge(parent, node)
+        return graph
+
+    @property
+    def graph(self) -> Any:
+        """`build_graph()`."""
+        return self.build_graph()
+
     # -- its stored form -------------------------------------------------------------------------------------
 
     def as_tuple(self) -> tuple[Any, Any]:
