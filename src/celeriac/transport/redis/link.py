@@ -18,6 +18,7 @@ Not here: opening (`dial.py`), retrying (`pool.py`).
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import sys
@@ -61,6 +62,7 @@ _PASSING: Final = frozenset(
         "FAILOVER",
     }
 )
+_IN_SCRIPT: Final = re.compile(r"@user_script.*?-([A-Z]{2,} .*)")
 _monotonic = time.monotonic
 #: The bytes of a command.
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
@@ -94,6 +96,8 @@ class Refused(OperationalError):
 def refusal(error: ReplyError, where: str) -> OperationalError:
     """The exception for an error reply."""
     text = str(error)
+    if inner := _IN_SCRIPT.search(text):  # before 7.0 a script's errors were wrapped
+        text = inner[1]
     code, _, rest = text.partition(" ")
     if code in _PASSING:
         return NotNow(f"Redis at {where} cannot serve now: {text}")
