@@ -212,8 +212,8 @@ class Celeriac:
         Raises:
             ImproperlyConfigured: it is not set, and `silent` is false.
         """
-        found = read_envvar(variable_name, silent=silent)
-        if found is None:
+        if not os.environ.get(variable_name):
+            read_envvar(variable_name, silent=silent)  # says what is missing
             return False
         self.config_from_object(os.environ[variable_name], silent=silent, force=force)
         return True

@@ -30,7 +30,7 @@ def add_builtins(app: Celeriac) -> None:
         ("celery.backend_cleanup", {}, _backend_cleanup),
         ("celery.map", {}, _map),
         ("celery.starmap", {}, _starmap),
-        ("celery.chunks", {}, _starmap),
+        ("celery.chunks", {}, _chunks),
         ("celery.group", {"bind": True}, _group),
         ("celery.accumulate", {}, _accumulate),
         ("celery.chain", {}, _refused),
@@ -83,6 +83,16 @@ def _starmap(app: Celeriac) -> Any:
         return _collect(call, (call(*item) for item in it))
 
     return xstarmap
+
+
+def _chunks(app: Celeriac) -> Any:
+    def chunks(task: Any, it: Iterable[Any], n: int) -> list[Any]:
+        call = _item_task(app, task)
+        items = list(it)
+        parts = [items[start : start + n] for start in range(0, len(items), n)]
+        return [_collect(call, (call(*item) for item in part)) for part in parts]
+
+    return chunks
 
 
 def _group(app: Celeriac) -> Any:

@@ -77,6 +77,10 @@ class LiveSettings(Settings):
         self.settle()
         return super().__iter__()
 
+    def copy(self) -> Settings:
+        self.settle()
+        return super().copy()
+
     def __delitem__(self, key: str) -> None:
         self.settle()
         super().__delitem__(key)

@@ -124,7 +124,8 @@ def cwd_in_path() -> Iterator[None]:
 
 def autodiscover_tasks(packages: Iterable[str], related_name: str | None = "tasks") -> list[ModuleType]:
     """Import the module `related_name` of every package that has one; return them."""
-    found = (find_related_module(package, related_name) for package in packages)
+    with cwd_in_path():
+        found = [find_related_module(package, related_name) for package in packages]
     return [module for module in found if module is not None]
 
 
@@ -142,7 +143,9 @@ def find_related_module(package: str, related_name: str | None) -> ModuleType | 
         parent, _, _ = package.rpartition(".")
         if not parent or exc.name != package:
             raise
-        return find_related_module(parent, related_name)
+        module = importlib.import_module(parent)  # a class in a module of the package
+        if not hasattr(module, "__path__") and module.__package__:
+            module = importlib.import_module(module.__package__)
     if not related_name:
         return module
     name = f"{module.__name__}.{related_name}"
