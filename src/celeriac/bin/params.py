@@ -36,13 +36,14 @@ __all__ = [
 
 if TYPE_CHECKING:
     AnyType = click.ParamType[Any]  # generic for type checkers, not in every release of click
+    AnyChoice = click.Choice[str]
 else:
-    AnyType = click.ParamType
+    AnyType, AnyChoice = click.ParamType, click.Choice
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
 
 
-class LogLevel(click.Choice[str]):
+class LogLevel(AnyChoice):
     """A level's name in any case; the value is its number."""
 
     name = "level"
@@ -55,7 +56,10 @@ class LogLevel(click.Choice[str]):
             return value
         if isinstance(value, str) and value.isdigit():
             return int(value)
-        return logging.getLevelNamesMapping()[super().convert(value, param, ctx).upper()]
+        level = logging.getLevelNamesMapping().get(str(value).upper())
+        if level is None:
+            self.fail(f"there is no log level {value!r}; choose one of {', '.join(LEVELS)}", param, ctx)
+        return level
 
 
 class CommaSeparatedList(AnyType):

@@ -37,7 +37,7 @@ def test_text_becomes_a_value(kind: Any, text: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "advice"),
     [
-        (params.LOG_LEVEL, "loud", "warning"),
+        (params.LOG_LEVEL, "loud", "WARNING"),
         (params.JSON_ARRAY, "{}", "not a JSON array"),
         (params.JSON_ARRAY, "[1", "not valid JSON"),
         (params.JSON_OBJECT, "[]", "not a JSON object"),
