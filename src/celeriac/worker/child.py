@@ -166,7 +166,7 @@ def _beat(app: Celeriac, options: WorkerOptions, control: socket.socket) -> int:
 
     stop = threading.Event()
     listen(control, lambda message: stop.set())
-    beat.run(app, schedule_file=options.schedule, stop=stop)
+    beat.run(app, schedule_file=options.schedule, scheduler=options.scheduler, stop=stop)
     return 0
 
 
