@@ -23,6 +23,7 @@ class Store(NamedTuple):
 @pytest.fixture(params=["sqlite", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "sqlite":
+        (tmp_path / "store").mkdir()
         url = f"sqlite:///{tmp_path / 'store' / 'celeriac.db'}"
         return Store("sqlite", url, url)
     server = request.getfixturevalue("redis_server")

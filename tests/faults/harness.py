@@ -42,6 +42,14 @@ def until(predicate: Callable[[], Any], timeout: float, what: str = "", every: f
         time.sleep(every)
 
 
+def alive(process: psutil.Process) -> bool:
+    """True while it runs; a zombie that nobody reaps is dead."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Event(NamedTuple):
     what: str
     key: str

@@ -27,7 +27,12 @@ def inject(store: Store, raw: bytes) -> None:
         return
     path = Path(store.broker.removeprefix("sqlite:///"))
     with sqlite3.connect(path, timeout=10) as db:
-        db.execute("INSERT INTO messages (queue, raw) VALUES ('faults', ?)", (raw,))
+        queue = db.execute("SELECT id FROM queue WHERE name = 'faults'").fetchone()[0]
+        row = (queue, 0, 0, 0, raw)
+        message = db.execute(
+            "INSERT INTO message (queue, priority, crashes, since, raw) VALUES (?, ?, ?, ?, ?)", row
+        ).lastrowid
+        db.execute("INSERT INTO ready (queue, rank, since, id) VALUES (?, 0, 0, ?)", (queue, message))
     db.close()
 
 

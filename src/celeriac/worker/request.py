@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac import signals, states
 from celeriac.brokers.base import ACK, DEAD, Delivery, Outgoing, Settlement, StoredResult
+from celeriac.canvas import waiting_ids
 from celeriac.exceptions import (
     CeleriacError,
     DecodeError,
@@ -131,6 +132,8 @@ class Processor:
         task = self.app.tasks.get(name)
         if task is None:
             return None
+        if task.rate_limit:
+            logger.warning("The rate_limit of %s is not enforced by this version; it runs without.", name)
         entry = entry_of(task, stores=self.stores, hard=self.hard, soft=self.soft)
         self._entries[name] = entry
         return entry
@@ -267,9 +270,11 @@ class Processor:
         elif conclusion.callbacks or conclusion.chain or conclusion.errbacks:
             followups = self.app.producer.followups(job.call, job.context, conclusion)
         if conclusion.store and self.stores:
-            stored = (
-                self._document(job.call.id, conclusion.state, conclusion.value, conclusion.traceback, job),
-            )
+            end = (conclusion.state, conclusion.value, conclusion.traceback)
+            stored = [self._document(job.call.id, *end, job)]
+            if job.call.chain and conclusion.state in states.PROPAGATE_STATES:
+                # The steps that will never run must not stay PENDING for whoever waits for the last one.
+                stored += [self._document(id_, *end, None) for id_ in waiting_ids(job.call.chain)]
         return Settlement(
             delivery.queue, delivery.tag, conclusion.verdict, conclusion.reason, followups, stored
         )
