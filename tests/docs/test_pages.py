@@ -28,6 +28,13 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, request: pytest.Fix
     Page(page, tmp_path, request.getfixturevalue("redis") if wants_redis else None).run()
 
 
+def test_every_decision_is_in_the_index() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text()
+    missing = [page.name for page in folder.glob("0*.md") if f"({page.name})" not in index]
+    assert not missing
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)

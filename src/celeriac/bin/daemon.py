@@ -74,6 +74,8 @@ def become(uid: str | None, gid: str | None, umask: str | None) -> None:
             group = user.pw_gid if user else os.getgid()
     except KeyError as exc:
         raise click.UsageError(f"There is no such user or group: {exc.args[0]}.") from exc
+    if (os.getuid() if user is None else user.pw_uid, group) == (os.getuid(), os.getgid()):
+        return  # as after a restart by HUP
     try:
         if user is not None and os.geteuid() == 0:
             os.initgroups(user.pw_name, group)
