@@ -15,20 +15,14 @@ if TYPE_CHECKING:
     from celeriac.app.queues import Exchange, Queue
     from celeriac.app.task import Task
     from celeriac.app.utils import bugreport
-    from celeriac.canvas import (
-        Signature,
-        chain,
-        chord,
-        chunks,
-        group,
-        maybe_signature,
-        signature,
-        subtask,
-        xmap,
-        xstarmap,
-    )
+    from celeriac.canvas.base import Signature, maybe_signature, signature
+    from celeriac.canvas.chain import chain
+    from celeriac.canvas.chord import chord
+    from celeriac.canvas.group import group
+    from celeriac.canvas.maps import chunks, xmap, xstarmap
     from celeriac.utils import uuid
 
+    subtask = signature
     current_app: Celeriac
     current_task: Any
 

@@ -47,9 +47,9 @@ def test_delay_publishes_the_call(add: Any, sent: Sent) -> None:
 def test_wrong_arguments_are_refused_at_the_call(
     add: Any, sent: Sent, args: Any, kwargs: Any, reason: str
 ) -> None:
-    for call in (add.apply_async, lambda *call: add.apply_many([call])):
+    for publish in (add.apply_async, lambda *call: add.apply_many([call])):
         with pytest.raises(TypeError, match=reason):
-            call(args, kwargs)
+            publish(args, kwargs)
     assert sent.messages() == []
 
 

@@ -53,9 +53,7 @@ def test_the_request_says_that_it_is_eager(app: Celeriac) -> None:
     def probe(self: Any, *args: Any) -> Any:
         return self.request
 
-    request = probe.apply(
-        (1,), {"k": 2} and None, task_id="a-1", headers={"h": 1}, retries=2, priority=4
-    ).get()
+    request = probe.apply((1,), task_id="a-1", headers={"h": 1}, retries=2, priority=4).get()
     assert (request.id, request.args, request.retries, request.headers) == ("a-1", (1,), 2, {"h": 1})
     assert request.is_eager
     assert not request.called_directly

@@ -186,9 +186,11 @@ def raising(app: Celeriac, exc: BaseException, **options: Any) -> Any:
 
 def outcome(task: Any, **request: Any) -> BaseException:
     running(task, **request)
-    with pytest.raises(BaseException) as caught:
+    try:
         task.run()
-    return caught.value
+    except BaseException as exc:  # whatever it is, the test looks at it
+        return exc
+    raise AssertionError("the body has not raised")
 
 
 def test_autoretry_turns_listed_exceptions_into_retries(app: Celeriac) -> None:
