@@ -51,6 +51,8 @@ __all__ = ["Processor"]
 
 logger = logging.getLogger("celeriac.worker")
 
+#: Bytes of a result document at most: stores refuse what is much larger, and so would who reads it.
+RESULT_LIMIT = 128 << 20
 #: Header in which a message of an unknown task keeps the time it was first seen (epoch seconds).
 PARKED = "celeriac-parked"
 
@@ -301,6 +303,11 @@ class Processor:
         document = results.encode_result(
             id_, state, value, traceback=traceback, serializer=self.serializer, **extra
         )
+        if len(document) > RESULT_LIMIT:
+            raise EncodeError(
+                f"The result is {len(document)} bytes long; {RESULT_LIMIT} are the limit. Store it elsewhere and "
+                "return where it is."
+            )
         return StoredResult(id_, document, self.ttl)
 
     def _store_started(self, job: Job) -> None:
