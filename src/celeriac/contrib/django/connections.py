@@ -27,6 +27,8 @@ __all__ = ["after_fork", "after_task", "before_fork", "before_task"]
 
 logger = logging.getLogger("celeriac.contrib.django")
 
+#: Seconds for which what was tidied after a task is still tidy before the next.
+_FRESH: Final = 0.1
 #: Seconds of rest after which a connection is tried before it is used.
 _IDLE: Final = 2.0
 
@@ -76,6 +78,8 @@ def _in_loop() -> bool:
 
 def _renew(*, only_failed: bool = False) -> None:
     rested = time.monotonic() - _lane.rested_since
+    if rested < _FRESH:
+        return
     for connection in _open():
         connection.queries_log.clear()
         _close_if_unfit(connection, only_failed=only_failed)
@@ -85,6 +89,7 @@ def _renew(*, only_failed: bool = False) -> None:
 
 def _tidy(*, only_failed: bool = False) -> None:
     for connection in _open():
+        connection.queries_log.clear()
         if connection.in_atomic_block and _worker_process and not only_failed:
             _drop(connection)
         else:
