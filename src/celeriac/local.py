@@ -32,6 +32,10 @@ class Proxy:
     def __class__(self) -> Any:
         return type(resolve(self))
 
+    def _get_current_object(self) -> Any:
+        """What it stands for (the name that Celery's users know)."""
+        return resolve(self)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(resolve(self), name)
 

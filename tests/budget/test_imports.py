@@ -58,7 +58,8 @@ def imports(path: Path, known: set[str]) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+            inner = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {module if module in known else node.module for module in inner.values()}
     return found & known
 
 
