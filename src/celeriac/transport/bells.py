@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import os
 import socket
 import stat
-import tempfile
 import threading
 import weakref
 from collections.abc import Sequence
@@ -44,6 +42,9 @@ def folder_for(database: str) -> str:
     beside = f"{database}.wake"
     if len(os.fsencode(beside)) + 1 + _LONGEST_NAME <= _LONGEST_PATH:
         return beside
+    import hashlib  # rarely needed, and not cheap to import
+    import tempfile
+
     short = hashlib.sha256(os.fsencode(database)).hexdigest()[:16]
     root = "/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()  # TMPDIR may differ between processes
     return os.path.join(root, f"celeriac-{os.geteuid() if _HAVE_SOCKETS else 0}-{short}")

@@ -5,6 +5,7 @@ back late, and holds the write lock meanwhile; so a batch must not be a statemen
 
 1. `values`: one INSERT of several rows at a time.
 2. `numbers`: a list of integers as one parameter, for `IN (SELECT value FROM json_each(?))`.
+3. `delete`: rows by number.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from celeriac.transport.sqlite import Connection
 
-__all__ = ["numbers", "values"]
+__all__ = ["delete", "numbers", "values"]
 
 #: Rows per statement: a few sizes, so that the statements stay in the connection's cache.
 _SIZES: Final = (64, 16, 4, 1)
@@ -48,3 +49,13 @@ def numbers(ids: Iterable[int]) -> str:
     '[3,4]'
     """
     return f"[{','.join(map(str, ids))}]"
+
+
+def delete(connection: Connection, table: str, column: str, ids: Sequence[int]) -> None:
+    """Delete the rows of `table` whose `column` is one of `ids`."""
+    if len(ids) == 1:
+        connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (ids[0],))
+    elif ids:
+        connection.execute(
+            f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", (numbers(ids),)
+        )

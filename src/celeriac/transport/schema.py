@@ -32,6 +32,10 @@ __all__ = ["APPLICATION_ID", "BATCH", "MIGRATIONS", "SCHEMA", "SUSPECT", "VERSIO
 APPLICATION_ID: Final = 0x436C7263
 VERSION: Final = 1
 
+#: Pages of the write-ahead log (4 KB each) at which a commit has to copy it into the file. The worker does so
+#: every second (`Database.checkpoint`), so that no commit has to as long as there is less to do.
+LOG_PAGES: Final = 4000
+
 #: The most messages that one claim can hold.
 BATCH: Final = 1000
 #: `ready.rank` of messages that have crashed a process; all others have their priority, 0 or more.
@@ -137,7 +141,7 @@ def prepare(connection: Connection, path: str, synchronous: str) -> None:
             f"(journal mode stays {mode!r}); several processes could not share it. Put it on a local disk."
         )
     connection.execute(f"PRAGMA synchronous = {synchronous}")
-    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
 
 
 def _migrate(connection: Connection, path: str) -> None:

@@ -62,6 +62,7 @@ class Database:
         self._pool: list[Connection] = []
         self._file: tuple[int, int] | None = None
         self._checked = 0.0
+        self._checkpointed = 0.0
 
     def after_fork(self) -> None:
         """In a child: forget the parent's connections without closing them, which could hurt the parent."""
@@ -79,6 +80,20 @@ class Database:
     def read(self, timeout: float | None = None) -> Transaction:
         """A transaction that sees one state of the store; writers do not hinder it, nor it them."""
         return Transaction(self, self.location.timeout if timeout is None else timeout, writes=False)
+
+    def checkpoint(self) -> None:
+        """Copy the write-ahead log into the file, as far as nobody is in the way; at most once a second."""
+        now = time.monotonic()
+        if now - self._checkpointed < 1.0:
+            return
+        self._checkpointed = now
+        connection = self.take(now + self.location.timeout)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as exc:
+            connection.close()
+            raise explain(exc, self.path) from exc
+        self.give(connection)
 
     def __del__(self) -> None:
         if hasattr(self, "_pool"):

@@ -113,6 +113,7 @@ class SqliteBroker:
         return returned
 
     def sweep(self, queues: Sequence[str]) -> int:
+        self._database.checkpoint()  # here, where nobody waits for a task or its result
         with self._database.read() as connection:  # most sweeps find nothing: no need for the write lock
             if not leases.lapsed(connection, queues, self._database.now()):
                 return 0

@@ -22,12 +22,12 @@ from celeriac.brokers.base import (
 )
 from celeriac.brokers.routing import unroutable
 from celeriac.brokers.sqlite import leases
-from celeriac.brokers.sqlite.lines import Row, Store, Taken
+from celeriac.brokers.sqlite.lines import Row, Store, Taken, View
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.transport import sqlite_results
 from celeriac.transport.bells import POLL, Bell
-from celeriac.transport.bulk import numbers
-from celeriac.transport.schema import BATCH, SUSPECT
+from celeriac.transport.bulk import delete, numbers
+from celeriac.transport.schema import BATCH
 from celeriac.transport.sqlite import Connection, Database
 from celeriac.transport.sqlite_results import News
 from celeriac.wire import virtual
@@ -42,17 +42,8 @@ SECOND_HELPING: Final = 50_000
 #: … assuming that no envelope is larger than this until one was.
 SMALL: Final = 16_000
 
-DELETE_MESSAGES: Final = "DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))"
-DELETE_CLAIMS: Final = "DELETE FROM claim WHERE id IN (SELECT value FROM json_each(?))"
 STRIKE_OFF: Final = "UPDATE claim SET messages = json_set(messages, ?, 0) WHERE id = ?"
 SLEEP: Final = "INSERT OR IGNORE INTO idle (queue, lease, bell) SELECT value, ?, ? FROM json_each(?)"
-#: What a consumer has to know before it takes: is there a suspect, and when is the next delayed message due?
-AHEAD: Final = f"""
-    SELECT max(EXISTS (SELECT 1 FROM ready WHERE queue = j.value AND rank = {SUSPECT})),
-        min((SELECT due FROM delayed WHERE queue = j.value ORDER BY due LIMIT 1))
-    FROM json_each(?) j"""
-
-
 NO_NEWS: Final = News((), ())
 
 
@@ -65,6 +56,14 @@ class Holding(NamedTuple):
 
 
 Encoded = tuple[Outgoing, bytes]
+
+
+class Line(NamedTuple):
+    """A queue of the consumer, and what it looks like now."""
+
+    name: str
+    queue: int
+    view: View
 
 
 class Accepted(NamedTuple):
@@ -123,7 +122,8 @@ class SqliteConsumer:
         certain, self._certain = self._certain, False
         with self._database.write() as connection:
             store = Store(self._database, connection)
-            if not self._lives(connection):
+            lines = self._look(store, limit)
+            if not lines[0].view.lease_lives:
                 self._certain = True
                 lost = [end.tag for end in settlements]
                 return Received((), lost, True, store.now / 1_000_000, None)
@@ -131,7 +131,9 @@ class SqliteConsumer:
                 self._recover(store)
             accepted, stale = self._sort(settlements, encoded)
             news = self._settle(store, accepted) if accepted else NO_NEWS
-            taken = self._take(store, limit)
+            if any(each.followups or each.end.verdict == REQUEUE for each in accepted):
+                lines = self._look(store, limit)
+            taken = self._take(store, lines, limit)
             tags = self._claim(connection, taken)
             self._go_to_bed(store, len(taken) < limit)
         store.ring()
@@ -141,9 +143,6 @@ class SqliteConsumer:
         deliveries = self._hold(tags, taken)
         self._certain = True
         return Received(deliveries, stale, False, store.now / 1_000_000, self._next_due(store.now))
-
-    def _lives(self, connection: Connection) -> bool:
-        return connection.execute("SELECT 1 FROM lease WHERE id = ?", (self._lease,)).fetchone() is not None
 
     def _encode(self, settlements: Sequence[Settlement]) -> list[list[Encoded]]:
         """The follow-ups of each settlement; made before the write lock is taken."""
@@ -190,14 +189,9 @@ class SqliteConsumer:
             if end.verdict == DEAD:
                 store.bury(held.message, end.reason)
         gone = [held.message for end, held, _ in accepted if end.verdict != REQUEUE]
-        if gone:
-            connection.execute(DELETE_MESSAGES, (numbers(gone),))
-        used_up = self._claims.used_up_by(end.tag for end, _, _ in accepted)
-        if used_up:
-            connection.execute(DELETE_CLAIMS, (numbers(used_up),))
-        tried = [held.message for _, held, _ in accepted if held.crashes]
-        if tried:
-            store.end_trials(tried)
+        delete(connection, "message", "id", gone)
+        delete(connection, "claim", "id", self._claims.used_up_by(end.tag for end, _, _ in accepted))
+        store.end_trials([held.message for _, held, _ in accepted if held.crashes])
         returned = [(end.tag, held) for end, held, _ in accepted if end.verdict == REQUEUE]
         if returned:
             self._take_from_claims(connection, [tag for tag, _ in returned])
@@ -223,54 +217,49 @@ class SqliteConsumer:
 
     # -- taking ----------------------------------------------------------------------------------------------
 
-    def _take(self, store: Store, limit: int) -> list[tuple[str, Taken]]:
-        queues = [(name, store.queue_id(name)) for name in self._queues]
-        suspects, due = self._look_ahead(store, queues)
-        if due is not None and due <= store.now:
-            for _, queue in queues:
-                store.wake_due(queue)
-            suspects, due = self._look_ahead(store, queues)
-        self._alarm = due
+    def _look(self, store: Store, limit: int) -> list[Line]:
+        ids = [(name, store.queue_id(name)) for name in self._queues]
+        return [Line(name, queue, store.look(queue, limit, self._lease)) for name, queue in ids]
+
+    def _take(self, store: Store, lines: list[Line], limit: int) -> list[tuple[str, Taken]]:
+        if any(line.view.due is not None and line.view.due <= store.now for line in lines):
+            for line in lines:
+                store.wake_due(line.queue)
+            lines = self._look(store, limit)
+        self._alarm = min((line.view.due for line in lines if line.view.due is not None), default=None)
         if limit <= 0:
             return []
-        if suspects:
-            for name, queue in queues:
-                if suspect := store.take_suspect(queue):
-                    self._alarm = store.now if limit > 1 else due  # others may be there, but not in this trip
-                    return [(name, suspect)]
-            self._alarm = min([self._end_of_trials(store, queues), *([] if due is None else [due])])
-        return self._take_ordinary(store, queues, limit)
+        for line in lines:
+            if line.view.suspect and (suspect := self._take_suspect(store, line)):
+                if limit > 1:
+                    self._look_again(store.now)  # others may be there, but not in this trip
+                return [(line.name, suspect)]
+        return self._take_ordinary(store, lines, limit)
 
-    def _look_ahead(self, store: Store, queues: Sequence[tuple[str, int]]) -> tuple[bool, int | None]:
-        ids = numbers(queue for _, queue in queues)
-        suspects, due = store.connection.execute(AHEAD, (ids,)).fetchone()
-        return bool(suspects), due
+    def _take_suspect(self, store: Store, line: Line) -> Taken | None:
+        suspect = store.take_suspect(line.queue)
+        if suspect is None:
+            self._look_again(store.trial_end(line.queue))
+        return suspect
 
-    def _end_of_trials(self, store: Store, queues: Sequence[tuple[str, int]]) -> int:
-        return min(end for _, queue in queues if (end := store.trial_end(queue)) > store.now)
-
-    def _take_ordinary(
-        self, store: Store, queues: Sequence[tuple[str, int]], limit: int
-    ) -> list[tuple[str, Taken]]:
+    def _take_ordinary(self, store: Store, lines: Sequence[Line], limit: int) -> list[tuple[str, Taken]]:
         room = min(limit, BATCH, max(1, TAKE_BYTES // max(self._largest, SMALL)))
         taken: list[tuple[str, Taken]] = []
-        more = False
-        for name, queue in queues:
-            if len(taken) == room:
-                break
-            share, left = store.share(queue, room - len(taken))
-            more = more or left
+        for line in lines:
+            share = line.view.share(room - len(taken))
             if share:
-                taken += [(name, each) for each in store.take(queue, share)]
+                taken += [(line.name, each) for each in store.take(line.queue, share)]
+            if share < line.view.ready:
+                self._look_again(store.now + SECOND_HELPING)  # there is more, but others come first
         if taken:
             self._queues.rotate(-1)  # fairness: another queue is served first next time
             self._largest = max(self._largest * 7 // 8, *(len(each.raw) for _, each in taken))
         if len(taken) == room < limit:
-            self._alarm = store.now  # there may be more
-        elif more and len(taken) < limit:  # there is more; but others come first
-            soon = store.now + SECOND_HELPING
-            self._alarm = soon if self._alarm is None else min(soon, self._alarm)
+            self._look_again(store.now)
         return taken
+
+    def _look_again(self, when: int) -> None:
+        self._alarm = when if self._alarm is None else min(when, self._alarm)
 
     def _claim(self, connection: Connection, taken: Sequence[tuple[str, Taken]]) -> range:
         """List what was taken under the lease; the tags."""
@@ -295,10 +284,11 @@ class SqliteConsumer:
     def _go_to_bed(self, store: Store, hungry: bool) -> None:
         """Who found less than it asked for wants to be woken; one transaction, so nothing is missed."""
         self._listening = hungry
-        if hungry and self._bell.name:
-            ids = numbers(store.queue_id(name) for name in self._spec.queues)
-            store.connection.execute(SLEEP, (self._lease, self._bell.name, ids))
-            self._in_bed = True
+        if hungry:
+            if not self._in_bed and self._bell.name:
+                ids = numbers(store.queue_id(name) for name in self._spec.queues)
+                store.connection.execute(SLEEP, (self._lease, self._bell.name, ids))
+                self._in_bed = True
         elif self._in_bed:
             store.connection.execute("DELETE FROM idle WHERE lease = ?", (self._lease,))
             self._in_bed = False
@@ -312,6 +302,9 @@ class SqliteConsumer:
             alarm = self._next_due(self._database.now())
             pause = min(timeout, POLL) if alarm is None else min(timeout, POLL, alarm)
         self._bell.wait(max(0.0, pause))
+        self._in_bed = (
+            False  # whoever rang took us out of it; and if nobody did, it does no harm to make sure
+        )
 
     def wake(self) -> None:
         self._bell.ring()
@@ -320,6 +313,6 @@ class SqliteConsumer:
         self._bell.close()
         with self._database.write() as connection:
             store = Store(self._database, connection)
-            if self._lives(connection):
+            if connection.execute("SELECT 1 FROM lease WHERE id = ?", (self._lease,)).fetchone():
                 leases.end(store, self._spec.id)
         store.ring()

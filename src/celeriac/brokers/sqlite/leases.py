@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from celeriac.brokers.sqlite.lines import Store, microseconds
-from celeriac.transport.bulk import numbers
+from celeriac.transport.bulk import delete, numbers
 from celeriac.transport.schema import BATCH
 from celeriac.transport.sqlite import Connection
 
@@ -87,7 +87,7 @@ def end(
     holding = held(store.connection, row[0])
     finished = {tag for _, tag in done}
     guilty = {each.tag for each in holding} if suspect_all else {tag for _, tag in crashed}
-    _delete_messages(store, [each.message for each in holding if each.tag in finished])
+    delete(store.connection, "message", "id", [each.message for each in holding if each.tag in finished])
     returned = [each for each in holding if each.tag not in finished]
     _count_crashes(store, [each.message for each in returned if each.tag in guilty])
     store.end_trials([each.message for each in holding])
@@ -99,12 +99,6 @@ def end(
 def lapsed(connection: Connection, queues: Sequence[str], now: int) -> Sequence[str]:
     """Names of the leases that serve one of `queues` and were not renewed in time."""
     return [name for (name,) in connection.execute(LAPSED, (now, json.dumps(list(queues))))]
-
-
-def _delete_messages(store: Store, messages: Sequence[int]) -> None:
-    store.connection.execute(
-        "DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))", (numbers(messages),)
-    )
 
 
 def _count_crashes(store: Store, messages: Sequence[int]) -> None:

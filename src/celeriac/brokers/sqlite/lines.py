@@ -13,16 +13,19 @@ from typing import Final, NamedTuple
 from celeriac.brokers.base import QUARANTINE, Outgoing, Queue
 from celeriac.brokers.routing import Bindings
 from celeriac.transport.bells import ring
-from celeriac.transport.bulk import numbers, values
+from celeriac.transport.bulk import delete, numbers, values
 from celeriac.transport.schema import SUSPECT
 from celeriac.transport.sqlite import Connection, Database
 
-__all__ = ["Row", "Store", "Taken", "microseconds"]
+__all__ = ["Row", "Store", "Taken", "View", "microseconds"]
 
 #: Due messages that one transaction moves, so that a flood of them does not hold the write lock for long.
 DUE_AT_ONCE: Final = 5000
 
 MESSAGE: Final = "INSERT INTO message (queue, priority, crashes, since, raw) VALUES"
+ONE_MESSAGE: Final = f"{MESSAGE} (?, ?, ?, ?, ?)"
+ONE_READY: Final = "INSERT INTO ready (queue, rank, since, id) VALUES (?, ?, ?, ?)"
+ONE_DELAYED: Final = "INSERT INTO delayed (queue, due, id, priority) VALUES (?, ?, ?, ?)"
 NEW_READY: Final = f"""
     INSERT INTO ready SELECT queue, max(priority, {SUSPECT + 1}), since, id FROM message
     WHERE id BETWEEN ? AND ? AND since <= ?"""
@@ -52,14 +55,20 @@ FRONT: Final = f"""
         SELECT rank, since, id FROM ready WHERE queue = ? AND rank > {SUSPECT}
         ORDER BY rank, since, id LIMIT ?
     ) r CROSS JOIN message m ON m.id = r.id"""
-#: How many leases serve a line, and how long it is, as far as that matters to who wants so and so many.
-SHARE: Final = f"""
-    SELECT count(*), (
-        SELECT count(*) FROM (
-            SELECT 1 FROM ready WHERE queue = ?1 AND rank > {SUSPECT}
-            LIMIT ?2 * (SELECT count(*) FROM serving WHERE queue = ?1)
+#: All there is to know before a take: does the lease live, is a suspect ready, when is the next delayed
+#: message due, how many leases serve the line, how long is it (as far as that matters to who wants so many).
+LOOK: Final = f"""
+    SELECT EXISTS (SELECT 1 FROM lease WHERE id = ?3),
+        EXISTS (SELECT 1 FROM ready WHERE queue = ?1 AND rank = {SUSPECT}),
+        (SELECT due FROM delayed WHERE queue = ?1 ORDER BY due LIMIT 1),
+        count(*),
+        (
+            SELECT count(*) FROM (
+                SELECT 1 FROM ready WHERE queue = ?1 AND rank > {SUSPECT}
+                LIMIT ?2 * (SELECT count(*) FROM serving WHERE queue = ?1)
+            )
         )
-    ) FROM serving WHERE queue = ?1"""
+    FROM serving WHERE queue = ?1"""
 #: Takes exactly the messages up to and including a key out of the line.
 CUT: Final = f"""
     DELETE FROM ready WHERE queue = ? AND rank > {SUSPECT} AND (rank, since, id) <= (?, ?, ?)"""
@@ -88,6 +97,20 @@ class Taken(NamedTuple):
     id: int
     raw: bytes
     crashes: int = 0
+
+
+class View(NamedTuple):
+    """A line as a consumer finds it. `ready` stops counting at what the consumer wants, times `consumers`."""
+
+    lease_lives: int
+    suspect: int
+    due: int | None
+    consumers: int
+    ready: int
+
+    def share(self, limit: int) -> int:
+        """The part of `limit` that leaves the other consumers theirs."""
+        return min(limit, -(-self.ready // max(self.consumers, 1)))
 
 
 class Store:
@@ -140,8 +163,22 @@ class Store:
 
     def enqueue(self, rows: Sequence[Row]) -> None:
         """Store new messages, ready or delayed, and note who is to be woken."""
-        if not rows:
-            return
+        if len(rows) == 1:
+            self._enqueue_one(rows[0])
+        elif rows:
+            self._enqueue_all(rows)
+
+    def _enqueue_one(self, row: Row) -> None:
+        message = self.connection.execute(ONE_MESSAGE, row).lastrowid
+        if row.since <= self.now:
+            rank = max(row.priority, SUSPECT + 1)
+            self.connection.execute(ONE_READY, (row.queue, rank, row.since, message))
+            self._rouse(row.queue, 1)
+        else:
+            self.connection.execute(ONE_DELAYED, (row.queue, row.since, message, row.priority))
+            self._rouse_if_earliest(row.queue, row.since)
+
+    def _enqueue_all(self, rows: Sequence[Row]) -> None:
         last = values(self.connection, MESSAGE, rows)
         first = last - len(rows) + 1  # ids of one transaction follow each other: the write lock is held
         delayed = [row for row in rows if row.since > self.now]
@@ -180,11 +217,8 @@ class Store:
 
     # -- out of a line ---------------------------------------------------------------------------------------
 
-    def share(self, queue: int, limit: int) -> tuple[int, bool]:
-        """The part of `limit` that leaves the other consumers of `queue` theirs; and is there more?"""
-        consumers, ready = self.connection.execute(SHARE, (queue, limit)).fetchone()
-        fair: int = -(-ready // max(consumers, 1))
-        return min(limit, fair), ready > min(limit, fair)
+    def look(self, queue: int, limit: int, lease: int) -> View:
+        return View(*self.connection.execute(LOOK, (queue, limit, lease)).fetchone())
 
     def take(self, queue: int, limit: int) -> list[Taken]:
         """Up to `limit` ordinary messages from the front of the line."""
@@ -227,9 +261,7 @@ class Store:
         return row[0] if row else 0
 
     def end_trials(self, messages: Sequence[int]) -> None:
-        self.connection.execute(
-            "DELETE FROM trial WHERE message IN (SELECT value FROM json_each(?))", (numbers(messages),)
-        )
+        delete(self.connection, "trial", "message", messages)
 
     # -- waking ----------------------------------------------------------------------------------------------
 
@@ -252,7 +284,4 @@ class Store:
         ).fetchall()
         if rows:
             self.bells += [bell for _, bell in rows]
-            leases = numbers(lease for lease, _ in rows)
-            self.connection.execute(
-                "DELETE FROM idle WHERE lease IN (SELECT value FROM json_each(?))", (leases,)
-            )
+            delete(self.connection, "idle", "lease", [lease for lease, _ in rows])
