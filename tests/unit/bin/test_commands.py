@@ -204,7 +204,9 @@ class TestDead:
 
 class TestListAndReport:
     def test_tasks_are_the_applications_own(self, app: Celeriac) -> None:
-        assert run(app, "list", "tasks").output == "proj.add\n"
+        names = run(app, "list", "tasks").output.splitlines()
+        assert "proj.add" in names
+        assert not any(name.startswith(("celery.", "celeriac.")) for name in names)
 
     def test_bindings(self, app: Celeriac) -> None:
         assert "celery(direct)" in run(app, "list", "bindings").output
@@ -273,7 +275,7 @@ class TestFindingTheApplication:
             "@app.task(name='found.it')\ndef it(): pass\n",
         )
         words = ["list", "tasks", "-A", name] if behind else ["-A", name, "list", "tasks"]
-        assert run(None, *words).output == "found.it\n"
+        assert "found.it" in run(None, *words).output.splitlines()
 
     def test_no_such_module(self) -> None:
         result = run(None, "-A", "nosuchmodule", "queues")
