@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import traceback
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -107,6 +108,16 @@ class CLIContext:
 
     def error(self, message: Any = None, **options: Any) -> None:
         self.secho(message, err=True, **options)
+
+    def tell(self, value: Any, **options: Any) -> None:
+        """Print what came out of a message: unchanged into a pipe, without terminal controls on a terminal."""
+        from celeriac.utils.log import is_terminal, printable
+
+        text = str(value)
+        self.echo(
+            printable(text) if is_terminal(sys.stderr if options.get("err") else sys.stdout) else text,
+            **options,
+        )
 
     @property
     def OK(self) -> str:

@@ -22,6 +22,7 @@ from celeriac.bin.params import COMMA_SEPARATED_LIST
 from celeriac.bin.progress import bar
 from celeriac.bin.tables import table
 from celeriac.brokers.base import DeadLetter
+from celeriac.utils.log import printable
 from celeriac.wire.message import Unreadable
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def list_(ctx: click.Context, queues: list[str] | None, limit: int, json: bool) 
     elif not found:
         context.echo("There are no dead letters.")
     else:
-        rows = [(d.id, d.queue, d.task, d.died, str(d.crashes), _short(d.reason)) for d in found]
+        rows = [(d.id, d.queue, _short(d.task), d.died, str(d.crashes), _short(d.reason)) for d in found]
         headings = ("id", "queue", "task", "died", "crashes", "reason")
         context.echo(table(headings, rows, right=[4], style=lambda text: context.style(text, bold=True)))
 
@@ -96,8 +97,8 @@ def show(ctx: click.Context, letter_id: str, queues: list[str] | None) -> None:
     for letter in letters(broker, chosen(broker, queues)):
         if letter.id == letter_id:
             for name, value in describe(context, letter)._asdict().items():
-                context.echo(f"{name + ':':<9} {value}")
-            context.echo(raw(letter))
+                context.tell(f"{name + ':':<9} {value}")
+            context.tell(raw(letter))
             return
     raise Failure(f"There is no dead letter {letter_id!r}. `celeriac dead list` shows those there are.")
 
@@ -219,5 +220,5 @@ def raw(letter: DeadLetter) -> str:
 
 
 def _short(text: str, width: int = 60) -> str:
-    first = text.strip().splitlines()[0] if text.strip() else ""
+    first = printable(text.strip().splitlines()[0]) if text.strip() else ""
     return first if len(first) <= width else first[: width - 1] + "…"

@@ -66,8 +66,8 @@ def show(context: CLIContext, found: AsyncResult[Any], timeout: float | None, *,
         ) from exc
     if found.failed():
         if traceback and found.traceback:
-            context.error(str(found.traceback).rstrip())
+            context.tell(str(found.traceback).rstrip(), err=True)
         raise Failure(f"Task {found.id} failed: {value!r}")
     if traceback and found.traceback:
         value = found.traceback
-    context.echo(value)
+    context.tell(value)

@@ -165,6 +165,10 @@ class TestDead:
         assert '"task": "proj.add"' in output
         assert "[[0, 1]" in output
 
+    def test_reasons_cannot_drive_the_terminal(self, app: Celeriac) -> None:
+        bury(app, "bad \x1b]0;title\x07")
+        assert "\x1b" not in run(app, "dead", "list", color=True, env={"NO_COLOR": "1"}).output
+
     def test_show_an_id_that_is_not_there(self, app: Celeriac) -> None:
         result = run(app, "dead", "show", "nope")
         assert result.exit_code == 1
