@@ -110,7 +110,7 @@ class CLIContext:
         self.secho(message, err=True, **options)
 
     def tell(self, value: Any, **options: Any) -> None:
-        """Print what came out of a message: unchanged into a pipe, without terminal controls on a terminal."""
+        """Print what came out of a message: unchanged into a pipe, harmless to a terminal."""
         from celeriac.utils.log import is_terminal, printable
 
         text = str(value)
