@@ -25,6 +25,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from celeriac import failpoints
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.transport import schema
 from celeriac.transport.bells import folder_for
@@ -186,10 +187,14 @@ class Transaction:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
         try:
             if kind is None:
+                if failpoints.on and self._writes:
+                    failpoints.passed("sent")
                 try:
                     self._connection.execute("COMMIT")
                 except sqlite3.Error as failure:
                     raise explain(failure, self._database.path) from failure
+                if failpoints.on and self._writes:
+                    failpoints.passed("done")
         finally:
             self._finish()
         if isinstance(exc, sqlite3.Error):

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celeriac import signals
+from celeriac import failpoints, signals
 from celeriac.brokers.base import Broker, Consumer, ConsumerSpec
 from celeriac.exceptions import OperationalError
 from celeriac.worker.courier import Courier
@@ -87,6 +87,8 @@ def _register(broker: Broker, spec: ConsumerSpec) -> Consumer:
     pause = 0.1
     while True:
         try:
+            if failpoints.on:
+                failpoints.begin("register")
             return broker.consumer(spec)
         except OperationalError as exc:
             logger.error("Cannot reach the broker: %s; trying again in %.1f s.", exc, pause)

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from celeriac import failpoints
 from celeriac.backends.base import ResultBackend, StoredResult
 from celeriac.brokers.base import REQUEUE, Consumer, Received, Settlement
 from celeriac.exceptions import OperationalError
@@ -189,6 +190,8 @@ class Courier(threading.Thread):
         while True:
             try:
                 self._store_aside(batch)
+                if failpoints.on:
+                    failpoints.begin(_kind(batch))
                 received = self.consumer.exchange(batch, want)
                 break
             except OperationalError as exc:
@@ -225,6 +228,8 @@ class Courier(threading.Thread):
                 results.extend(settlement.results)
         if results:
             self.backend.store(results)
+            if failpoints.on:
+                failpoints.hit("results.stored")
         for _ in range(taken):
             self.notices.popleft()
 
@@ -264,6 +269,15 @@ class Courier(threading.Thread):
 
     def _close(self, pending: list[Settlement]) -> None:
         try:
+            if failpoints.on:
+                failpoints.begin("close")
             self.consumer.close()
         except OperationalError as exc:
             logger.warning("Could not hand the lease back: %s; it lapses by itself.", exc)
+
+
+def _kind(batch: Sequence[Settlement]) -> str:
+    """The name of an exchange among failpoints."""
+    if any(settlement.followups for settlement in batch):
+        return "followup"
+    return "settle" if batch else "take"

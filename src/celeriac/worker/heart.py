@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from celeriac import failpoints
 from celeriac.backends.base import ResultBackend
 from celeriac.brokers.base import Broker, ConsumerSpec, Delivery, ResultTarget, Settlement
 from celeriac.exceptions import OperationalError
@@ -136,6 +137,8 @@ class Heart(threading.Thread):
     def _beat(self, now: float) -> None:
         alive = self.alive()
         if alive:
+            if failpoints.on:
+                failpoints.begin("beat")
             lost = self.broker.beat(alive, ttl=self.ttl)
             if lost:
                 self.on_lost(lost)
@@ -143,6 +146,8 @@ class Heart(threading.Thread):
 
     def _round(self, now: float) -> None:
         if now >= self._trusted_since:
+            if failpoints.on:
+                failpoints.begin("sweep")
             recovered = self.broker.sweep(self.queues)
             if recovered:
                 logger.warning("Took back %d deliveries of nodes that fell silent.", recovered)
@@ -172,6 +177,8 @@ class Heart(threading.Thread):
             if stopped:
                 self._conclude(consumer, ledger.queues, stopped, death.verdicts)
             guilty = [] if death.innocent else [run for run in running if run.id not in death.verdicts]
+            if failpoints.on:
+                failpoints.begin("release")
             count = self.broker.release(
                 consumer,
                 ledger.queues,

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from celeriac import failpoints
 from celeriac.brokers.base import Outgoing
 from celeriac.brokers.redis.keys import Layout, QueueKeys
 from celeriac.brokers.redis.routes import Routes
@@ -75,6 +76,8 @@ class Publisher:
 
     def publish(self, batch: Sequence[Outgoing], timeout: float | None) -> None:
         """See `Broker.publish`."""
+        if failpoints.on:
+            failpoints.begin("publish")
         seconds = self._pool.server.timeout if timeout is None else min(timeout, LONGEST)
         deadline = _monotonic() + seconds
         if len(batch) == 1 and self._pool.idle:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from celeriac import failpoints
 from celeriac.brokers.base import (
     Capabilities,
     ConsumerSpec,
@@ -65,6 +66,8 @@ class SqliteBroker:
     def publish(self, batch: Sequence[Outgoing], *, timeout: float | None = None) -> None:
         if not batch:
             return
+        if failpoints.on:
+            failpoints.begin("publish")
         encoded = [(out, virtual.encode(out.message)) for out in batch]  # before the lock is taken
         with self._database.write(timeout) as connection:
             store = Store(self._database, connection)

@@ -29,6 +29,7 @@ from typing import Any, Final
 import hiredis
 from hiredis import PushNotification, ReplyError
 
+from celeriac import failpoints
 from celeriac.exceptions import OperationalError
 from celeriac.transport.redis.alarm import readable, writable
 
@@ -148,7 +149,11 @@ class Link:
         """Send packed bytes of one command; return its reply. Error replies raise."""
         try:
             self._send(data, deadline)
+            if failpoints.on:
+                failpoints.passed("sent", self.shut)
             reply = self._reply(deadline)
+            if failpoints.on:
+                failpoints.passed("done", self.shut)
         except BaseException:  # a signal's exception too: the reply is still to come, on a stream out of step
             self.close()
             raise
@@ -164,7 +169,12 @@ class Link:
             else:
                 for command in commands:
                     self._send(command, deadline)
-            return [self._reply(deadline) for _ in commands]
+            if failpoints.on:
+                failpoints.passed("sent", self.shut)
+            replies = [self._reply(deadline) for _ in commands]
+            if failpoints.on:
+                failpoints.passed("done", self.shut)
+            return replies
         except BaseException:
             self.close()
             raise

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from celeriac import failpoints
 from celeriac.brokers.base import ACK, Delivery, Settlement
 from celeriac.worker.job import Job
 from celeriac.worker.request import Processor
@@ -132,6 +133,8 @@ class Lane(ABC):
         return job
 
     def _open(self, slot: int, job: Job, started: float) -> None:
+        if failpoints.on:
+            failpoints.hit("start.before")
         if self.ledger is not None:
             delivery = job.delivery
             soft = started + job.soft if job.soft else 0.0
@@ -139,13 +142,19 @@ class Lane(ABC):
             self.ledger.start(
                 slot, delivery.queue, delivery.tag, started, soft, hard, job.call.id.encode(), job.entry.name
             )
+        if failpoints.on:
+            failpoints.hit("start.after")
 
     def _close(self, slot: int, settlement: Settlement) -> None:
+        if failpoints.on:
+            failpoints.hit("outcome.concluded")
         if self.ledger is not None:
             if settlement.results or settlement.followups or settlement.verdict != ACK:
                 self.ledger.end(slot)
             else:
                 self.ledger.done(slot, settlement.queue, settlement.tag)
+        if failpoints.on:
+            failpoints.hit("outcome.noted")
 
     def _measure(self, runtime: float) -> None:
         self.pace += WEIGHT * (runtime - self.pace)
