@@ -273,7 +273,7 @@ class Celeriac:
         def declare(fun: Callable[..., Any]) -> Any:
             task = self._catalog.declare(fun, opts, lazy=lazy)
             if shared:
-                _state.connect_on_app_finalize(lambda app: app.adopt(fun, opts) if app is not self else None)
+                _state.connect_on_app_finalize(lambda app: app.adopt(fun, opts))
             return chosen(task) if chosen is not None else task
 
         return declare(declaring.only_function(args, "app.task")) if args else declare

@@ -182,18 +182,26 @@ def _load_from_cwd(path: str) -> Any:
 
 
 def _broker_options(conf: Settings) -> dict[str, Any]:
-    options = dict(conf.broker_transport_options or {})
-    if conf.broker_use_ssl:
-        options.setdefault("ssl", conf.broker_use_ssl)
-    options.setdefault("socket_connect_timeout", conf.broker_connection_timeout)
-    return options
+    """`broker_transport_options`, and the settings that say the same of every broker."""
+    return {
+        **_given(ssl=conf.broker_use_ssl or None, socket_connect_timeout=conf.broker_connection_timeout),
+        **(conf.broker_transport_options or {}),
+    }
 
 
 def _backend_options(conf: Settings) -> dict[str, Any]:
-    options = dict(conf.result_backend_transport_options or {})
-    if conf.redis_backend_use_ssl:
-        options.setdefault("ssl", conf.redis_backend_use_ssl)
-    for setting in _REDIS:
-        if conf.value_set_for(setting):
-            options.setdefault(setting.removeprefix("redis_"), conf[setting])
-    return options
+    """`result_backend_transport_options`, and the settings of the Redis result store."""
+    return {
+        **_given(
+            ssl=conf.redis_backend_use_ssl or None,
+            socket_timeout=conf.redis_socket_timeout,
+            socket_connect_timeout=conf.redis_socket_connect_timeout,
+            socket_keepalive=conf.redis_socket_keepalive,
+            client_name=conf.redis_client_name,
+        ),
+        **(conf.result_backend_transport_options or {}),
+    }
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -366,18 +367,52 @@ def test_a_call_gives_up_within_its_time(app: Celeriac, add: Any, monkeypatch: p
     assert timeouts == [5.0, 2, 1.0, 1.0, 5.0]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_has_names_of_its_own(app: Celeriac, add: Any) -> None:
-    add.delay(1)
+def in_a_fork(report: Callable[[], str]) -> str:
+    """What `report` returns in a forked child."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        names = (
-            f"{reply_id()} {app.producer.prepare('x', (), {}, {}, None).outgoing.message.headers['origin']}"
-        )
-        os.write(writing, names.encode())
-        os._exit(0)
+        try:
+            os.write(writing, report().encode())
+        finally:
+            os._exit(0)
     os.waitpid(pid, 0)
-    reply, origin = os.read(reading, 1000).decode().split(" ", 1)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        return f"{pid} {stream.read()}"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_names_of_its_own(app: Celeriac, add: Any) -> None:
+    add.delay(1)
+
+    def report() -> str:
+        message = app.producer.prepare("x", (), {}, {}, None).outgoing.message
+        return f"{reply_id()} {message.headers['origin']}"
+
+    pid, reply, origin = in_a_fork(report).split(" ")
     assert reply != reply_id()
     assert origin.startswith(f"gen{pid}@")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_is_told_and_waits_for_no_lock_of_its_parent(app: Celeriac, add: Any) -> None:
+    told = []
+    app.on_after_fork.connect(lambda sender, **named: told.append(sender.main), weak=False)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with app.lock:
+            held.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    try:
+        _, answer = in_a_fork(lambda: f"{told} {len(app.tasks)}").split(" ", 1)
+    finally:
+        done.set()
+        thread.join()
+    assert answer.startswith("['proj'] ")
+    assert told == []

@@ -142,6 +142,32 @@ def test_parts_follow_their_settings() -> None:
     assert app.queues_to_consume() == ["q"]
 
 
+class Recorder:
+    """A broker or result store, as far as its making is concerned."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        self.options = options
+
+
+def test_connection_settings_become_options() -> None:
+    path = f"{__name__}:Recorder://"
+    app = Celeriac(
+        "proj",
+        broker=path,
+        backend=path,
+        broker_use_ssl={"ca_certs": "x"},
+        broker_connection_timeout=2,
+        broker_transport_options={"priority_steps": [0]},
+        redis_socket_timeout=3,
+        result_backend_transport_options={"socket_timeout": 9},
+    )
+    made: Any = app.broker
+    assert made.options == {"ssl": {"ca_certs": "x"}, "socket_connect_timeout": 2, "priority_steps": [0]}
+    made = app.backend
+    assert made.options["socket_timeout"] == 9
+    assert "ssl" not in made.options
+
+
 def test_without_any_configuration_the_store_is_embedded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
