@@ -1,7 +1,7 @@
 """Every exception and warning of the package, in one tree.
 
     Exception
-    ├── CeleriacError (also exported as CeleryError)
+    ├── CeleryError (also exported as CeleriacError)
     │   ├── ImproperlyConfigured         a setting, URL or option is wrong
     │   ├── SecurityError
     │   ├── OperationalError             the broker or the result store could not be reached in time
@@ -21,7 +21,7 @@
     SystemExit
     └── WorkerShutdown · WorkerTerminate
     UserWarning
-    └── CeleriacWarning (CeleryWarning): AlwaysEagerIgnored, DuplicateNodenameWarning, DuplicateTaskNameWarning,
+    └── CeleryWarning (CeleriacWarning): AlwaysEagerIgnored, DuplicateNodenameWarning, DuplicateTaskNameWarning,
         FixupWarning, NotConfigured, SecurityWarning
 """
 
@@ -77,26 +77,26 @@ __all__ = [
 ]
 
 
-class CeleriacError(Exception):
+class CeleryError(Exception):
     """Base of the package's errors."""
 
 
-CeleryError = CeleriacError
+CeleriacError = CeleryError
 
 
-class ImproperlyConfigured(CeleriacError):
+class ImproperlyConfigured(CeleryError):
     """A setting, URL or option is wrong; the message names it and says what to write instead."""
 
 
-class SecurityError(CeleriacError):
+class SecurityError(CeleryError):
     """Something was refused for safety."""
 
 
-class OperationalError(CeleriacError):
+class OperationalError(CeleryError):
     """The broker or result store could not be reached, or did not answer in time."""
 
 
-class DecodeError(CeleriacError):
+class DecodeError(CeleryError):
     """Bytes that cannot be turned into values."""
 
 
@@ -104,11 +104,11 @@ class ContentDisallowed(DecodeError):
     """A content type that `accept_content` does not name."""
 
 
-class EncodeError(CeleriacError):
+class EncodeError(CeleryError):
     """Values that the chosen serializer cannot turn into bytes."""
 
 
-class TaskPredicate(CeleriacError):
+class TaskPredicate(CeleryError):
     """Base of what a task raises to end itself on purpose."""
 
 
@@ -173,7 +173,7 @@ class Reject(TaskPredicate):
         return f"reject requeue={self.requeue}: {self.reason}"
 
 
-class TaskError(CeleriacError):
+class TaskError(CeleryError):
     """Base of errors about tasks."""
 
 
@@ -292,34 +292,34 @@ class WorkerTerminate(SystemExit):
     """Asks the worker for a cold shutdown."""
 
 
-class CeleriacWarning(UserWarning):
+class CeleryWarning(UserWarning):
     """Base of the package's warnings."""
 
 
-CeleryWarning = CeleriacWarning
+CeleriacWarning = CeleryWarning
 
 
-class AlwaysEagerIgnored(CeleriacWarning):
+class AlwaysEagerIgnored(CeleryWarning):
     """`send_task` does not honour `task_always_eager`."""
 
 
-class DuplicateNodenameWarning(CeleriacWarning):
+class DuplicateNodenameWarning(CeleryWarning):
     """Two workers have the same node name."""
 
 
-class DuplicateTaskNameWarning(CeleriacWarning):
+class DuplicateTaskNameWarning(CeleryWarning):
     """Two functions were registered under one task name."""
 
 
-class FixupWarning(CeleriacWarning):
+class FixupWarning(CeleryWarning):
     """An integration could not be set up."""
 
 
-class NotConfigured(CeleriacWarning):
+class NotConfigured(CeleryWarning):
     """No configuration was found; defaults are used."""
 
 
-class SecurityWarning(CeleriacWarning):
+class SecurityWarning(CeleryWarning):
     """Something unsafe is switched on."""
 
 
