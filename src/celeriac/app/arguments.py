@@ -30,7 +30,11 @@ class Arguments:
 
     def __init__(self, fun: Callable[..., Any], name: str, *, bound: bool = False) -> None:
         self.name = name
-        signature = inspect.signature(fun)
+        # What a decorator of the user's wraps is its own affair: it may add arguments that no caller gives.
+        try:
+            signature = inspect.signature(fun, follow_wrapped=False)
+        except ValueError:  # some functions written in C do not tell
+            signature = inspect.signature(_anything)
         if bound:
             signature = signature.replace(parameters=list(signature.parameters.values())[1:])
         self.signature = signature
@@ -75,6 +79,9 @@ class Arguments:
         fewest, most = sum(p.default is p.empty for p in positional), len(positional)
         takes = str(most) if fewest == most else f"from {fewest} to {most}"
         return f"takes {takes} positional argument{'' if most == 1 else 's'} but {len(args)} were given"
+
+
+def _anything(*args: Any, **kwargs: Any) -> None: ...
 
 
 def _listed(names: Sequence[str], kind: str) -> str:

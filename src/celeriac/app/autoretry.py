@@ -31,7 +31,7 @@ def add_autoretry_behaviour(task: Task[..., Any], **options: Any) -> None:
     original = task.run
     task._orig_run = original
 
-    if inspect.iscoroutinefunction(inspect.unwrap(original)):
+    if inspect.iscoroutinefunction(original):
 
         @wraps(original)
         async def run(*args: Any, **kwargs: Any) -> Any:

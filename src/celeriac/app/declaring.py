@@ -72,6 +72,7 @@ def task_from_function(app: Celeriac, fun: Callable[..., Any], options: dict[str
     update_wrapper(task, fun)
     task._app = app
     task.name = name
+    task._function = fun
     task._takes_self = bind
     body: Callable[..., Any] = fun
     if rest.pop("pydantic", False):

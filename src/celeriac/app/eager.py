@@ -23,7 +23,7 @@ from celeriac.canvas import maybe_signature
 from celeriac.exceptions import Retry
 from celeriac.execution.call import Context
 from celeriac.execution.outcome import FAILED, IGNORED, REJECTED, RETRIED, SUCCEEDED, Outcome
-from celeriac.execution.run import entry_point, invoke, is_coroutine_task, overrides
+from celeriac.execution.run import entry_point, invoke, overrides
 from celeriac.result import EagerResult
 from celeriac.wire import serialization
 
@@ -158,10 +158,9 @@ def _listed(value: Any) -> list[Any] | None:
 
 
 def _run(task: Task[..., Any], context: Context) -> Outcome:
-    finish = _complete if is_coroutine_task(task) else None
     token = _state.running.set((task, context))
     try:
-        return invoke(task, entry_point(task), overrides(task, "before_start"), context, finish)
+        return invoke(task, entry_point(task), overrides(task, "before_start"), context, _complete)
     finally:
         _state.running.reset(token)
 

@@ -107,7 +107,8 @@ class Task(Generic[P, R]):
     _options: dict[str, Any] | None = None
     _arguments: Arguments | None = None
     _codec: Any = None  # app.pydantic.Codec, for tasks declared with pydantic=True
-    _takes_self = False  # run's first parameter is the task
+    _function: Any = None  # what was declared, as it was given to the decorator
+    _takes_self = False  # its first parameter is the task
     _orig_run: Any = None
 
     # -- binding --------------------------------------------------------------------------------------------
@@ -162,10 +163,10 @@ class Task(Generic[P, R]):
 
     @property
     def arguments(self) -> Arguments:
-        """What `run` takes, for the check at the call."""
+        """What a caller gives: the parameters of the function that was declared, or of a class's `run`."""
         if self._arguments is None:
-            fun = inspect.unwrap(self.run)
-            bound = self._takes_self and not inspect.ismethod(fun)
+            fun = self._function or self._orig_run or self.run
+            bound = self._takes_self and self._function is not None
             self.__dict__["_arguments"] = Arguments(fun, self.name or type(self).__name__, bound=bound)
         return self._arguments  # type: ignore[return-value]
 

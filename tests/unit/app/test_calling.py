@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -80,6 +81,28 @@ def test_keyword_only_parameters_are_checked(app: Celeriac) -> None:
     with pytest.raises(TypeError, match="keyword-only argument: 'k'"):
         probe.delay()  # type: ignore[call-arg]
     assert probe.delay(k=1).id
+
+
+def test_what_a_decorator_adds_is_not_asked_of_the_caller(app: Celeriac, sent: Sent) -> None:
+    def with_database(fun: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(fun)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return fun("database", *args, **kwargs)
+
+        return wrapper
+
+    @app.task(bind=True)
+    def bound(self: Any, n: int) -> None: ...
+
+    @app.task(autoretry_for=(ValueError,))
+    @with_database
+    def probe(database: str, n: int) -> tuple[str, int]:
+        return database, n
+
+    assert probe.delay(1).id
+    assert probe(2) == ("database", 2)
+    with pytest.raises(TypeError, match="missing 1 required"):
+        bound.delay()
 
 
 def test_every_option_finds_its_place(add: Any, sent: Sent) -> None:
