@@ -33,6 +33,7 @@ from celeriac.brokers.routing import Bindings, unroutable
 from celeriac.brokers.sqlite import inspection, leases
 from celeriac.brokers.sqlite.consumer import SqliteConsumer
 from celeriac.brokers.sqlite.lines import Row, Store
+from celeriac.exceptions import ImproperlyConfigured
 from celeriac.transport.location import network_file_system
 from celeriac.transport.sqlite import database, library_version
 from celeriac.wire import virtual
@@ -91,6 +92,8 @@ class SqliteBroker:
         return target.location == ("sqlite", self._database.path)
 
     def consumer(self, spec: ConsumerSpec) -> SqliteConsumer:
+        if not spec.queues:
+            raise ImproperlyConfigured("A consumer needs a queue: name at least one (worker -Q).")
         with self._database.write() as connection:
             store = Store(self._database, connection)
             lease = leases.register(store, spec.id, spec.queues, spec.ttl)

@@ -129,6 +129,7 @@ class SqliteConsumer:
                 return Received((), lost, True, store.now / 1_000_000, None)
             if not certain:
                 self._recover(store)
+                lines = self._look(store, limit)
             accepted, stale = self._sort(settlements, encoded)
             news = self._settle(store, accepted) if accepted else NO_NEWS
             if any(each.followups or each.end.verdict == REQUEUE for each in accepted):
