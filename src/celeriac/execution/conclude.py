@@ -13,7 +13,7 @@ from celeriac import states
 from celeriac.brokers.base import ACK, DEAD, REQUEUE, Verdict
 from celeriac.exceptions import Reject, SoftTimeLimitExceeded, TimeLimitExceeded
 from celeriac.execution.outcome import IGNORED, REJECTED, RETRIED, SUCCEEDED, Outcome
-from celeriac.wire.protocol import Call
+from celeriac.wire.protocol import Call, saferepr
 
 __all__ = ["Conclusion", "Policy", "conclude"]
 
@@ -75,7 +75,7 @@ def conclude(call: Call, policy: Policy, outcome: Outcome) -> Conclusion:
             not ignored or policy.store_errors,
             errbacks=call.errbacks or (),
             verdict=DEAD,
-            reason=f"rejected: {exc.reason}",
+            reason=f"rejected: {exc.reason if isinstance(exc.reason, str) else saferepr(exc.reason)}",
         )
     timed_out = isinstance(exc, (SoftTimeLimitExceeded, TimeLimitExceeded))
     acknowledge = policy.ack_timeout if timed_out else policy.ack_failure

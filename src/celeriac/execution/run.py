@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 from celeriac import signals
@@ -48,8 +49,12 @@ def entry_point(task: Any) -> Callable[..., Any]:
 
 
 def is_coroutine_task(task: Any) -> bool:
-    """True when calling the task gives a coroutine."""
-    return inspect.iscoroutinefunction(inspect.unwrap(task.run)) or inspect.iscoroutinefunction(task.run)
+    """True when the body is a coroutine function as it stands.
+
+    What it wraps does not count: a plain wrapper may run the coroutine itself, or hand it back (`invoke` then
+    finishes it).
+    """
+    return inspect.iscoroutinefunction(task.run)
 
 
 def outcome_of(exc: BaseException) -> Outcome:
@@ -72,15 +77,17 @@ def invoke(
     context: Context,
     finish: Callable[[Any], Any] | None = None,
 ) -> Outcome:
-    """Run a plain body; the caller has made its request current. `finish` turns what the body returns
-    (a coroutine) into its value."""
+    """Run a plain body; the caller has made its request current. `finish` turns a coroutine that the body
+    returns into its value."""
     try:
         if _prerun.receivers:
             _prerun.send(sender=task, task_id=context.id, task=task, args=context.args, kwargs=context.kwargs)
         if before_start is not None:
             before_start(context.id, context.args, context.kwargs)
         value = entry(*context.args, **context.kwargs)
-        return Outcome(SUCCEEDED, value if finish is None else finish(value))
+        if type(value) is CoroutineType and finish is not None:
+            value = finish(value)
+        return Outcome(SUCCEEDED, value)
     except BaseException as exc:  # everything a body may raise is an outcome: the worker lives on
         return outcome_of(exc)
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from celeriac import failpoints
 from celeriac.backends.base import ResultBackend, StoredResult
-from celeriac.brokers.base import REQUEUE, Consumer, Received, Settlement
-from celeriac.exceptions import OperationalError
+from celeriac.brokers.base import REQUEUE, Consumer, Outgoing, Received, Settlement
+from celeriac.exceptions import CeleriacError, OperationalError
 
 if TYPE_CHECKING:
     from celeriac.worker.lanes import Lane
@@ -42,6 +42,8 @@ TRIP = 1000
 LONG = 0.05
 #: Seconds of sleep at most, for the pulse in the ledger.
 NAP = 2.0
+#: Seconds for which a child that is to end waits for a broker that cannot be reached.
+FAREWELL = 10.0
 
 _AWAKE, _LISTENING, _DOZING = 0, 1, 2
 
@@ -73,20 +75,33 @@ class Courier(threading.Thread):
         self.on_lost = on_lost
         self.outbox: deque[Settlement] = deque()
         self.notices: deque[StoredResult] = deque()
+        self.loose: deque[Settlement] = deque()  # ends of deliveries that were acknowledged before they ran
         self.urgent: deque[tuple[Settlement, threading.Event, list[bool]]] = deque()
         self.offset = 0.0  # the broker's clock minus ours
         self.fetching = True
         self.asleep = _AWAKE
         self._bell = threading.Event()
-        self._stopping = False
+        self._stop_by = 0.0  # monotonic; 0: not stopping
+        self._ended = False
+        self._posted = 0
         self._mark = 0
         self.failure: BaseException | None = None
 
     # -- called by the lane -------------------------------------------------------------------------------
 
-    def post(self, settlement: Settlement, *, now: bool) -> None:
-        """Take over a finished delivery. `now`: the lane has nothing else to do, so do not wait for more."""
-        self.outbox.append(settlement)
+    def post(self, settlement: Settlement, *, now: bool, held: bool = True) -> None:
+        """Take over a finished delivery.
+
+        Args:
+            now: the lane has nothing else to do, so do not wait for more.
+            held: False when it was settled before it ran; its results and follow-ups are still owed.
+        """
+        if held:
+            self.outbox.append(settlement)
+        elif settlement.results or settlement.followups:
+            self.loose.append(settlement)
+        if self.ledger is not None:
+            self._posted = self.ledger.mark()
         if now:
             self.poke()
 
@@ -99,6 +114,8 @@ class Courier(threading.Thread):
         """Settle before the body runs (early acknowledgement); True when the broker has accepted it."""
         done, accepted = threading.Event(), [False]
         self.urgent.append((settlement, done, accepted))
+        if self._ended:
+            return False
         self.poke()
         done.wait()
         return accepted[0]
@@ -120,7 +137,7 @@ class Courier(threading.Thread):
     def finish(self, timeout: float | None = None) -> None:
         """Settle what is finished, give the rest back, end the lease, end the thread."""
         self.fetching = False
-        self._stopping = True
+        self._stop_by = time.monotonic() + FAREWELL
         self.poke()
         self.join(timeout)
 
@@ -133,6 +150,9 @@ class Courier(threading.Thread):
             self.failure = exc
             logger.critical("Courier failed: %r; the child ends and its work goes back.", exc, exc_info=True)
             self.on_lost()
+        finally:
+            self._ended = True
+            self._answer(list(self.urgent), accepted=False, stale=())
 
     def _loop(self) -> None:
         pending: list[Settlement] = []
@@ -144,7 +164,7 @@ class Courier(threading.Thread):
             self._collect(pending)
             self._give_back(pending, now)
             want = self._want(now) if self.fetching else 0
-            if pending or want or self.urgent or self.notices:
+            if pending or want or self.urgent or self.notices or self.loose:
                 received = self._trip(pending, want)
                 if received is None:
                     return
@@ -153,14 +173,13 @@ class Courier(threading.Thread):
                     continue
                 if self.outbox or self.urgent:
                     continue
-            if self._stopping and not self.outbox:
-                self._close(pending)
+            if self._stop_by and not (self.outbox or self.loose):
+                self._close()
                 return
             self._sleep(now, deadline, idle=want > 0)
 
     def _collect(self, pending: list[Settlement]) -> None:
-        if self.ledger is not None:
-            self._mark = self.ledger.mark()
+        self._mark = self._posted
         outbox = self.outbox
         pending.extend(outbox.popleft() for _ in range(min(len(outbox), TRIP - len(pending))))
         if outbox:  # more than one trip's worth: what the ledger calls done is not all in this trip
@@ -169,11 +188,11 @@ class Courier(threading.Thread):
     def _want(self, now: float) -> int:
         """How many to ask for: `BUDGET` seconds' worth for each slot, less what is here already."""
         lane = self.lane
-        target = lane.slots * max(1, min(MOST, int(BUDGET / max(lane.pace, 1e-7))))
+        target = max(lane.slots, min(MOST, lane.slots * int(BUDGET / max(lane.pace, 1e-7))))
         held = lane.backlog()
-        if lane.slots == 1 and lane.busy_for(now) > LONG:
+        if lane.busy_for(now) > LONG or (held >= lane.slots and held > target // 2):
             return 0
-        return target - held if held <= target // 2 else 0
+        return max(0, target - held)
 
     def _give_back(self, pending: list[Settlement], now: float) -> None:
         """Nothing waits behind a long body."""
@@ -195,9 +214,17 @@ class Courier(threading.Thread):
                 received = self.consumer.exchange(batch, want)
                 break
             except OperationalError as exc:
+                if self._stop_by and time.monotonic() > self._stop_by:
+                    logger.error(
+                        "Broker lost: %s; giving up. %d finished tasks are not settled and may run again.",
+                        exc,
+                        len(pending),
+                    )
+                    return None
                 logger.error("Broker lost: %s; trying again in %.1f s.", exc, pause)
                 if self.ledger is not None:
                     self.ledger.pulse()
+                self.lane.tick(time.monotonic())
                 time.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, 2.0)
         if received.lost:
@@ -217,21 +244,31 @@ class Courier(threading.Thread):
         return received
 
     def _store_aside(self, batch: Sequence[Settlement]) -> None:
-        """Store what does not ride on settlements: notices, and results when the backend is another store."""
-        if self.backend is None:
-            self.notices.clear()
-            return
-        results = [self.notices[i] for i in range(len(self.notices))]
-        taken = len(results)
+        """Store and publish what does not ride on settlements."""
+        notices = [self.notices[i] for i in range(len(self.notices))]
+        loose = [self.loose[i] for i in range(len(self.loose))]
+        results = [*notices, *(result for end in loose for result in end.results)]
         if not self.lane.processor.carried:
-            for settlement in batch:
-                results.extend(settlement.results)
-        if results:
+            results.extend(result for settlement in batch for result in settlement.results)
+        if results and self.backend is not None:
             self.backend.store(results)
             if failpoints.on:
                 failpoints.hit("results.stored")
-        for _ in range(taken):
+        followups = [out for end in loose for out in end.followups]
+        if followups:
+            self._publish(followups)
+        for _ in notices:
             self.notices.popleft()
+        for _ in loose:
+            self.loose.popleft()
+
+    def _publish(self, followups: Sequence[Outgoing]) -> None:
+        try:
+            self.lane.processor.app.broker.publish(followups)
+        except OperationalError:
+            raise
+        except CeleriacError as exc:  # no such queue: the same every time
+            logger.error("Cannot publish what a task that was acknowledged early set off: %s", exc)
 
     def _answer(
         self,
@@ -255,7 +292,7 @@ class Courier(threading.Thread):
         self._bell.clear()
         self.asleep = _LISTENING if idle else _DOZING
         try:
-            if self.outbox or self.urgent or self.notices or self._stopping:
+            if self.outbox or self.urgent or self.notices or self.loose or self._stop_by:
                 return
             if idle:
                 self.consumer.wait(timeout)
@@ -267,7 +304,7 @@ class Courier(threading.Thread):
         finally:
             self.asleep = _AWAKE
 
-    def _close(self, pending: list[Settlement]) -> None:
+    def _close(self) -> None:
         try:
             if failpoints.on:
                 failpoints.begin("close")

@@ -36,12 +36,12 @@ from celeriac.exceptions import (
 )
 from celeriac.execution.call import context_of
 from celeriac.execution.conclude import Conclusion, conclude
-from celeriac.execution.outcome import FAILED, IGNORED, Outcome, format_traceback
+from celeriac.execution.outcome import FAILED, Outcome, format_traceback
 from celeriac.wire import protocol, results, serialization
 from celeriac.wire.message import Message, Unreadable
 from celeriac.wire.protocol import Call
 from celeriac.worker.job import Entry, Job, entry_of
-from celeriac.worker.telling import fields_of, tell
+from celeriac.worker.telling import fields_of, guard, tell
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
@@ -118,7 +118,7 @@ class Processor:
         if logger.isEnabledFor(logging.INFO):
             logger.info("Task %s[%s] received", call.name, call.id, extra=fields_of(job))
         if signals.task_received.receivers:
-            signals.task_received.send(sender=self, request=job.context)
+            guard(signals.task_received.send, self, request=job.context)
         return job
 
     def acknowledge(self, job: Job) -> bool:
@@ -168,8 +168,13 @@ class Processor:
                 self.unknown_deadline,
             )
             if signals.task_unknown.receivers:
-                signals.task_unknown.send(
-                    sender=self, name=call.name, id=call.id, message=delivery.message, exc=None
+                guard(
+                    signals.task_unknown.send,
+                    self,
+                    name=call.name,
+                    id=call.id,
+                    message=delivery.message,
+                    exc=None,
                 )
         delay = min(max(1.0, waited), 60.0, max(1.0, self.unknown_deadline - waited))
         message = protocol.with_headers(delivery.message, **{PARKED: first})
@@ -205,8 +210,13 @@ class Processor:
         logger.info("Discarding %s task: %s[%s]", why, call.name, call.id)
         context = context_of(call, self.hostname)
         if signals.task_revoked.receivers:
-            signals.task_revoked.send(
-                sender=entry.task, request=context, terminated=False, signum=None, expired=why == "expired"
+            guard(
+                signals.task_revoked.send,
+                entry.task,
+                request=context,
+                terminated=False,
+                signum=None,
+                expired=why == "expired",
             )
         return self._ended(delivery, call, entry, states.REVOKED, TaskRevokedError(why))
 
@@ -242,8 +252,7 @@ class Processor:
             settlement = self._settle(
                 job, conclusion._replace(errbacks=self._writable(job, conclusion.errbacks))
             )
-        if outcome.kind is not IGNORED:
-            tell(job, conclusion, outcome, runtime)
+        tell(job, conclusion, outcome, runtime)
         return settlement
 
     def stopped(self, delivery: Delivery, why: str, limit: float) -> Settlement:
@@ -256,7 +265,8 @@ class Processor:
         if why == "terminated":
             return self._ended(delivery, call, entry, states.REVOKED, TaskRevokedError("terminated"))
         job = Job(delivery, call, entry, context_of(call, self.hostname))
-        exc = TimeLimitExceeded(round(limit, 3) if limit % 1 else int(limit))
+        limit = round(limit, 3)
+        exc = TimeLimitExceeded(int(limit) if limit.is_integer() else limit)
         return self._settle(job, conclude(call, entry.policy, Outcome(FAILED, None, exc)))
 
     def _ignores(self, job: Job) -> bool:
@@ -305,8 +315,8 @@ class Processor:
         )
         if len(document) > RESULT_LIMIT:
             raise EncodeError(
-                f"The result is {len(document)} bytes long; {RESULT_LIMIT} are the limit. Store it elsewhere and "
-                "return where it is."
+                f"The result is {len(document)} bytes long; {RESULT_LIMIT} are the limit. "
+                "Store it elsewhere and return where it is."
             )
         return StoredResult(id_, document, self.ttl)
 

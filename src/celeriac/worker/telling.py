@@ -16,9 +16,12 @@ from celeriac.execution.outcome import SUCCEEDED, Outcome
 from celeriac.wire import protocol
 from celeriac.worker.job import Job
 
-__all__ = ["ErrorInfo", "fields_of", "tell"]
+__all__ = ["ErrorInfo", "fields_of", "guard", "tell"]
 
 logger = logging.getLogger("celeriac.worker")
+
+#: States of calls that have not returned: `after_return` is not for them.
+_NO_RETURN = frozenset({states.IGNORED, states.RETRY, states.REJECTED})
 
 
 def tell(job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> None:
@@ -28,9 +31,9 @@ def tell(job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> 
     args, kwargs = call.args, call.kwargs
     if conclusion.state == states.SUCCESS:
         if entry.on_success is not None:
-            _guard(entry.on_success, value, call.id, args, kwargs)
+            guard(entry.on_success, value, call.id, args, kwargs)
         if signals.task_success.receivers:
-            signals.task_success.send(sender=entry.task, result=value)
+            guard(signals.task_success.send, entry.task, result=value)
         if logger.isEnabledFor(logging.INFO):
             logger.info(
                 "Task %s[%s] succeeded in %ss: %s",
@@ -38,12 +41,12 @@ def tell(job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> 
             )  # fmt: skip
     else:
         _tell_failure(job, conclusion, outcome, runtime)
-    if entry.after_return is not None:
-        _guard(entry.after_return, conclusion.state, value, call.id, args, kwargs, _info(outcome))
+    if entry.after_return is not None and conclusion.state not in _NO_RETURN:
+        guard(entry.after_return, conclusion.state, value, call.id, args, kwargs, _info(outcome))
     if signals.task_postrun.receivers:
-        signals.task_postrun.send(
-            sender=entry.task, task_id=call.id, task=entry.task, args=args, kwargs=kwargs, retval=value,
-            state=conclusion.state,
+        guard(
+            signals.task_postrun.send, entry.task, task_id=call.id, task=entry.task, args=args, kwargs=kwargs,
+            retval=value, state=conclusion.state,
         )  # fmt: skip
 
 
@@ -51,25 +54,28 @@ def _tell_failure(job: Job, conclusion: Conclusion, outcome: Outcome, runtime: f
     entry, call = job.entry, job.call
     exc, info = outcome.exc, _info(outcome)
     name = (call.name, call.id)
+    if conclusion.state == states.IGNORED:
+        logger.info("Task %s[%s] ignored", *name, extra=fields_of(job))
+        return
     if conclusion.state == states.RETRY:
         cause = getattr(exc, "exc", None) or exc
         if entry.on_retry is not None:
-            _guard(entry.on_retry, cause, call.id, call.args, call.kwargs, info)
+            guard(entry.on_retry, cause, call.id, call.args, call.kwargs, info)
         if signals.task_retry.receivers:
-            signals.task_retry.send(sender=entry.task, request=job.context, reason=exc, einfo=info)
+            guard(signals.task_retry.send, entry.task, request=job.context, reason=exc, einfo=info)
         logger.info("Task %s[%s] retry: %s", *name, _text(exc), extra=fields_of(job))
         return
     if conclusion.state == states.REJECTED or conclusion.reason.startswith("rejected"):
         if signals.task_rejected.receivers:
-            signals.task_rejected.send(sender=entry.task, message=job.delivery.message, exc=exc)
+            guard(signals.task_rejected.send, entry.task, message=job.delivery.message, exc=exc)
         logger.warning("Task %s[%s] rejected: %s", *name, _text(exc), extra=fields_of(job))
         return
     if entry.on_failure is not None:
-        _guard(entry.on_failure, exc, call.id, call.args, call.kwargs, info)
+        guard(entry.on_failure, exc, call.id, call.args, call.kwargs, info)
     if signals.task_failure.receivers:
-        signals.task_failure.send(
-            sender=entry.task, task_id=call.id, exception=exc, args=call.args, kwargs=call.kwargs,
-            traceback=exc.__traceback__ if exc else None, einfo=info,
+        guard(
+            signals.task_failure.send, entry.task, task_id=call.id, exception=exc, args=call.args,
+            kwargs=call.kwargs, traceback=exc.__traceback__ if exc else None, einfo=info,
         )  # fmt: skip
     if exc is not None and entry.throws and isinstance(exc, entry.throws):
         logger.info("Task %s[%s] raised expected: %s", *name, _text(exc), extra=fields_of(job))
@@ -95,11 +101,11 @@ def _info(outcome: Outcome) -> ErrorInfo | None:
     return ErrorInfo(type(outcome.exc), outcome.exc, outcome.traceback or "")
 
 
-def _guard(handler: Callable[..., Any], *args: Any) -> None:
-    """Run a task's own handler; what it raises ends nothing."""
+def guard(handler: Callable[..., Any], /, *args: Any, **named: Any) -> None:
+    """Run a task's own handler; what it raises ends nothing, not even SystemExit."""
     try:
-        handler(*args)
-    except Exception:
+        handler(*args, **named)
+    except BaseException:
         logger.exception("The handler %s of a task raised.", getattr(handler, "__qualname__", handler))
 
 

@@ -108,12 +108,13 @@ class Lane(ABC):
 
     # -- shared
 
-    def _post(self, settlement: Settlement, ended: float) -> None:
+    def _post(self, settlement: Settlement, ended: float, early: bool = False) -> None:
+        """Hand over an end; `early`: its delivery was acknowledged before the body ran."""
         assert self.courier is not None
         urgent = not self.inbox or ended - self._last_post > LINGER
         if urgent:
             self._last_post = ended
-        self.courier.post(settlement, now=urgent)
+        self.courier.post(settlement, now=urgent, held=not early)
 
     def _count(self) -> None:
         self.processed += 1

@@ -1,28 +1,117 @@
-"""Coroutine bodies under limits, for every lane.
+"""Coroutine bodies and limits, for every lane.
 
 1. `run_limited`: a coroutine body with its soft and hard limit; gives an `Outcome`.
 2. `Interruptible`: awaits a coroutine into which `SoftTimeLimitExceeded` can be thrown; it may catch it.
-3. `interrupt_thread`: raises `SoftTimeLimitExceeded` in another thread.
+3. `Interrupt`: the soft limit of a plain body that runs in a thread.
+4. `BodyLoop`: an event loop that bodies can neither stop nor keep from being closed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ctypes
-from collections.abc import Awaitable, Callable, Generator
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from celeriac.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celeriac.execution.outcome import FAILED, Outcome
-from celeriac.execution.run import invoke_async
+from celeriac.execution.run import invoke_async, outcome_of
 from celeriac.worker.job import Job
 
-__all__ = ["Interruptible", "interrupt_thread", "run_limited"]
+__all__ = ["BodyLoop", "Interrupt", "Interruptible", "run_limited"]
+
+logger = logging.getLogger("celeriac.worker")
+
+#: Seconds that coroutines which outlived their calls get to end, when their loop is closed.
+PATIENCE = 1.0
 
 
-def interrupt_thread(ident: int) -> None:
-    """Raise `SoftTimeLimitExceeded` in the thread `ident`, at its next bytecode."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SoftTimeLimitExceeded))
+class Interrupt:
+    """Lets another thread raise `SoftTimeLimitExceeded` in a body: while it runs, and at no other time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ident: int | None = None
+
+    def run(self, body: Callable[[], Outcome]) -> Outcome:
+        """Run `body` in this thread. When this returns, nothing can be raised here any more."""
+        try:
+            self._ident = threading.get_ident()
+            outcome = body()
+        except SoftTimeLimitExceeded as exc:  # it rang between the body's end and this line
+            outcome = outcome_of(exc)
+        while True:
+            try:
+                self._disarm()
+            except SoftTimeLimitExceeded:  # it rang after the body's end: too late to count
+                continue
+            return outcome
+
+    def ring(self) -> None:
+        """Raise it at the body's next bytecode, if the body still runs."""
+        with self._lock:
+            if self._ident is not None:
+                _raise_in(self._ident, SoftTimeLimitExceeded)
+
+    def _disarm(self) -> None:
+        with self._lock:
+            self._ident = None
+        _raise_in(threading.get_ident(), None)  # takes back what was not delivered
+
+
+def _raise_in(ident: int, kind: type[BaseException] | None) -> None:
+    what = None if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), what)
+
+
+class BodyLoop:
+    """The event loop of a thread that runs bodies; made on first use."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run `coroutine` to its end, in a copy of the calling context."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        task = self._loop.create_task(coroutine, context=contextvars.copy_context())
+        while True:
+            try:
+                return self._loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt):
+                # asyncio lets these out of the loop when any task raises them; whoever awaits that task gets
+                # them too, and that is where they count.
+                if task.done():
+                    raise
+            except BaseException:
+                task.cancel()
+                raise
+
+    def close(self) -> None:
+        """End what still runs, with bounded patience: a body may refuse to be cancelled."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        try:
+            loop.run_until_complete(_wind_up(loop))
+        except BaseException as exc:  # raised by leftovers of bodies; the thread ends all the same
+            logger.warning("Coroutines that outlived their tasks ended with %r.", exc)
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    left = asyncio.all_tasks(loop) - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=PATIENCE)
+    await asyncio.wait_for(loop.shutdown_asyncgens(), PATIENCE)
 
 
 class Interruptible(Awaitable[Any]):
@@ -62,8 +151,11 @@ async def run_limited(job: Job) -> Outcome:
         return await invoke_async(job.task, job.entry.function, job.entry.before_start, job.context)
     loop = asyncio.get_running_loop()
     wrapped = Interruptible(invoke_async(job.task, job.entry.function, job.entry.before_start, job.context))
+    soft: list[asyncio.TimerHandle] = []
 
     async def body() -> Outcome:
+        if job.soft:  # armed here, so that it cannot strike before there is a body
+            soft.append(loop.call_later(job.soft, interrupt))
         return await wrapped  # type: ignore[no-any-return]
 
     task = loop.create_task(body())
@@ -72,7 +164,6 @@ async def run_limited(job: Job) -> Outcome:
         wrapped.interrupted = True
         task.cancel()
 
-    soft = loop.call_later(job.soft, interrupt) if job.soft else None
     try:
         done, _ = await asyncio.wait({task}, timeout=job.hard or None)
         if done:
@@ -83,5 +174,5 @@ async def run_limited(job: Job) -> Outcome:
         task.cancel()
         raise
     finally:
-        if soft is not None:
-            soft.cancel()
+        for timer in soft:
+            timer.cancel()

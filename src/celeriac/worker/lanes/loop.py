@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celeriac import _state
 from celeriac.brokers.base import Delivery
-from celeriac.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from celeriac.exceptions import TimeLimitExceeded
 from celeriac.execution.outcome import FAILED, Outcome
-from celeriac.execution.run import invoke, outcome_of
+from celeriac.execution.run import invoke
 from celeriac.worker.job import Job
 from celeriac.worker.lanes.base import Lane
-from celeriac.worker.lanes.limits import interrupt_thread, run_limited
+from celeriac.worker.lanes.limits import BodyLoop, Interrupt, run_limited
 from celeriac.worker.request import Processor
 
 if TYPE_CHECKING:
@@ -43,8 +44,13 @@ class LoopLane(Lane):
     def put(self, deliveries: Sequence[Delivery]) -> None:
         self.inbox.extend(deliveries)
         self._ready.wait()
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._launch)
+        self._call(self._launch)
+
+    def _call(self, function: Any) -> None:
+        """Call it on the loop; when that has ended, what is in the inbox goes back anyway."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(function)
 
     def backlog(self) -> int:
         return len(self.inbox) + self.slots - len(self._free)
@@ -56,14 +62,16 @@ class LoopLane(Lane):
         self.stopping = True
         if self.courier is not None:
             self.courier.pause()
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._check_done)
+        self._call(self._check_done)
 
     def run(self) -> None:
-        with asyncio.Runner() as runner:
-            runner.run(self._main())
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
+        loop = BodyLoop()
+        try:
+            loop.run(self._main())
+        finally:
+            loop.close()
+            if self._threads is not None:
+                self._threads.shutdown(wait=False)
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -84,10 +92,10 @@ class LoopLane(Lane):
             except IndexError:  # the courier took it back
                 break
             slot = self._free.popleft()
+            if not self._free:
+                self._full_since = time.monotonic()
             task = self._loop.create_task(self._one(slot, delivery))
             self._tasks.add(task)
-        if not self._free:
-            self._full_since = time.monotonic()
 
     async def _one(self, slot: int, delivery: Delivery) -> None:
         started = time.monotonic()
@@ -96,8 +104,10 @@ class LoopLane(Lane):
             if job is None:
                 return
             assert self._loop is not None
-            if job.early and not await self._loop.run_in_executor(None, self.processor.acknowledge, job):
-                return
+            if job.early:
+                if not await self._loop.run_in_executor(None, self.processor.acknowledge, job):
+                    return
+                started = time.monotonic()  # waiting for the broker is not run time
             self._open(slot, job, started)
             _state.running.set((job.task, job.context))
             outcome = await (run_limited(job) if job.entry.is_coroutine else self._in_thread(job))
@@ -106,7 +116,7 @@ class LoopLane(Lane):
             self._close(slot, settlement)
             self._measure(ended - started)
             self._count()
-            self._post(settlement, ended)
+            self._post(settlement, ended, job.early)
         finally:
             self._free.append(slot)
             task = asyncio.current_task()
@@ -120,32 +130,39 @@ class LoopLane(Lane):
 
     async def _in_thread(self, job: Job) -> Outcome:
         """A plain function must not block the loop. Its hard limit gives up the thread."""
-        assert self._loop is not None
+        loop = self._loop
+        assert loop is not None
         if self._threads is None:
             self._threads = ThreadPoolExecutor(max_workers=self.slots, thread_name_prefix="slot")
-        context = contextvars.copy_context()
-        ident: list[int] = []
+        threads = self._threads
+        interrupt = Interrupt()
+
+        def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
         def body() -> Outcome:
-            ident.append(threading.get_ident())
-            try:
-                return invoke(job.task, job.entry.function, job.entry.before_start, job.context)
-            except SoftTimeLimitExceeded as exc:
-                return outcome_of(exc)
+            return invoke(job.task, job.entry.function, job.entry.before_start, job.context, finish)
 
-        future = self._loop.run_in_executor(self._threads, context.run, body)
-        soft = None
-        if job.soft:
-            soft = self._loop.call_later(job.soft, _interrupt, ident, future)
+        def armed() -> Outcome:
+            if job.soft:
+                loop.call_soon_threadsafe(ring_later)
+            return interrupt.run(body)
+
+        timers: list[asyncio.TimerHandle] = []
+
+        def ring_later() -> None:
+            timers.append(loop.call_later(job.soft or 0.0, interrupt.ring))
+
+        context = contextvars.copy_context()
+        future = loop.run_in_executor(threads, context.run, armed)
         try:
             return await asyncio.wait_for(asyncio.shield(future), job.hard or None)
         except TimeoutError:
+            # The thread cannot be killed; it leaves with its pool, and the other slots get a full new one.
+            threads.shutdown(wait=False)
+            if self._threads is threads:
+                self._threads = None
             return Outcome(FAILED, None, TimeLimitExceeded(job.hard))
         finally:
-            if soft is not None:
-                soft.cancel()
-
-
-def _interrupt(ident: Sequence[int], future: asyncio.Future[Outcome]) -> None:
-    if ident and not future.done():
-        interrupt_thread(ident[0])
+            for timer in timers:
+                timer.cancel()

@@ -7,8 +7,6 @@ kills the child.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import signal
 import threading
 import time
@@ -24,7 +22,7 @@ from celeriac.execution.outcome import Outcome
 from celeriac.execution.run import invoke, outcome_of
 from celeriac.worker.job import Job
 from celeriac.worker.lanes.base import Lane
-from celeriac.worker.lanes.limits import run_limited
+from celeriac.worker.lanes.limits import BodyLoop, run_limited
 from celeriac.worker.request import Processor
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ class MainLane(Lane):
         self._sleeping = False
         self._since = 0.0  # start of the running body, 0 between bodies
         self._in_body = False
-        self._runner: asyncio.Runner | None = None
+        self._loop = BodyLoop()
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
         self.inbox.extend(deliveries)
@@ -67,8 +65,6 @@ class MainLane(Lane):
         self._rouse()
 
     def run(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGALRM, self._on_alarm)
         try:
             while not self.stopping:
                 try:
@@ -80,8 +76,7 @@ class MainLane(Lane):
                 if self.must_exit:
                     self.stop()
         finally:
-            if self._runner is not None:
-                self._runner.close()
+            self._loop.close()
 
     def _sleep(self) -> None:
         self._sleeping = True
@@ -100,9 +95,11 @@ class MainLane(Lane):
         if job is None:
             self._since = 0.0
             return
-        if job.early and not self.processor.acknowledge(job):
-            self._since = 0.0
-            return
+        if job.early:
+            if not self.processor.acknowledge(job):
+                self._since = 0.0
+                return
+            self._since = started = time.monotonic()  # waiting for the broker is not run time
         self._open(0, job, started)
         token = _state.running.set((job.task, job.context))
         outcome = self._invoke(job)
@@ -114,28 +111,24 @@ class MainLane(Lane):
         self._since = 0.0
         self._measure(ended - started)
         self._count()
-        self._post(settlement, ended)
+        self._post(settlement, ended, job.early)
 
     def _invoke(self, job: Job) -> Outcome:
         entry = job.entry
         if entry.is_coroutine:
-            return self._invoke_coroutine(job)
-        if not job.soft:
-            return invoke(job.task, entry.function, entry.before_start, job.context)
-        self._in_body = True
+            return self._loop.run(run_limited(job))  # type: ignore[no-any-return]
+        if not job.soft or threading.current_thread() is not threading.main_thread():
+            return invoke(job.task, entry.function, entry.before_start, job.context, self._loop.run)
+        signal.signal(signal.SIGALRM, self._on_alarm)  # every time: the last body may have changed it
         try:
+            self._in_body = True
             signal.setitimer(signal.ITIMER_REAL, job.soft)
-            return invoke(job.task, entry.function, entry.before_start, job.context)
+            return invoke(job.task, entry.function, entry.before_start, job.context, self._loop.run)
         except SoftTimeLimitExceeded as exc:  # it rang between the body's end and this line
             return outcome_of(exc)
         finally:
             self._in_body = False
             signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def _invoke_coroutine(self, job: Job) -> Outcome:
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        return self._runner.run(run_limited(job), context=contextvars.copy_context())
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
         if self._in_body:

@@ -1,13 +1,11 @@
 """`ThreadLane` (threads): a slot per thread.
 
 A soft limit raises inside the body's thread; a body past its hard limit fails, its thread is forgotten (a
-thread cannot be killed), and its slot gets a new one.
+thread cannot be killed), and its slot gets a new one, which first concludes what the old one ran.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
 import threading
 import time
@@ -16,13 +14,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from celeriac import _state
-from celeriac.brokers.base import Delivery
-from celeriac.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from celeriac.brokers.base import Delivery, Settlement
+from celeriac.exceptions import TimeLimitExceeded
 from celeriac.execution.outcome import FAILED, Outcome
-from celeriac.execution.run import invoke, outcome_of
+from celeriac.execution.run import invoke
 from celeriac.worker.job import Job
 from celeriac.worker.lanes.base import Lane
-from celeriac.worker.lanes.limits import interrupt_thread, run_limited
+from celeriac.worker.lanes.limits import BodyLoop, Interrupt, run_limited
 from celeriac.worker.request import Processor
 
 if TYPE_CHECKING:
@@ -32,23 +30,26 @@ __all__ = ["ThreadLane"]
 
 logger = logging.getLogger("celeriac.worker")
 
+#: Seconds that a coroutine's loop has to end it at its hard limit, before its thread is given up.
+GRACE = 0.2
+
 
 class _Slot:
     """A thread of the `ThreadLane` and what it runs."""
 
-    __slots__ = ("abandoned", "hard", "index", "job", "lock", "runner", "since", "soft", "thread")
+    __slots__ = ("abandoned", "hard", "index", "interrupt", "job", "lock", "loop", "since", "soft")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.lock = threading.Lock()
         self.lock.acquire()
-        self.job: Job | None = None
+        self.job: Job | None = None  # under the lane's guard: a job that has a limit, while its body runs
+        self.interrupt: Interrupt | None = None
         self.since = 0.0
         self.soft = 0.0
         self.hard = 0.0
         self.abandoned = False
-        self.thread: threading.Thread | None = None
-        self.runner: asyncio.Runner | None = None
+        self.loop = BodyLoop()
 
 
 class ThreadLane(Lane):
@@ -61,6 +62,7 @@ class ThreadLane(Lane):
         self._live = 0
         self._all_done = threading.Event()
         self._guard = threading.Lock()
+        self._book = threading.Lock()  # one thread at a time keeps the books
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
         self.inbox.extend(deliveries)
@@ -83,12 +85,11 @@ class ThreadLane(Lane):
             self._hire(index)
         self._all_done.wait()
 
-    def _hire(self, index: int) -> None:
+    def _hire(self, index: int, timed_out: Job | None = None) -> None:
         slot = _Slot(index)
-        slot.thread = threading.Thread(target=self._work, args=(slot,), name=f"slot-{index}", daemon=True)
         with self._guard:
             self._live += 1
-        slot.thread.start()
+        threading.Thread(target=self._work, args=(slot, timed_out), name=f"slot-{index}", daemon=True).start()
 
     def stop(self) -> None:
         self.stopping = True
@@ -100,8 +101,10 @@ class ThreadLane(Lane):
             except IndexError:
                 break
 
-    def _work(self, slot: _Slot) -> None:
+    def _work(self, slot: _Slot, timed_out: Job | None) -> None:
         try:
+            if timed_out is not None:
+                self._time_out(slot, timed_out)
             while not slot.abandoned and not self.stopping:
                 try:
                     delivery = self.inbox.popleft()
@@ -110,8 +113,7 @@ class ThreadLane(Lane):
                     continue
                 self._one(slot, delivery)
         finally:
-            if slot.runner is not None:
-                slot.runner.close()
+            slot.loop.close()
             if not slot.abandoned:
                 self._leave()
 
@@ -137,50 +139,74 @@ class ThreadLane(Lane):
         return True
 
     def _one(self, slot: _Slot, delivery: Delivery) -> None:
-        started = time.monotonic()
-        slot.since = started
+        slot.since = started = time.monotonic()
         self._busy[slot.index] = slot
         try:
             job = self._begin(delivery)
-            if job is None or (job.early and not self.processor.acknowledge(job)):
+            if job is None:
                 return
-            slot.soft = started + job.soft if job.soft else 0.0
-            slot.hard = started + job.hard if job.hard else 0.0
+            if job.early:
+                if not self.processor.acknowledge(job):
+                    return
+                slot.since = started = time.monotonic()  # waiting for the broker is not run time
             self._open(slot.index, job, started)
             token = _state.running.set((job.task, job.context))
-            if slot.hard or slot.soft:
-                assert self.courier is not None
-                slot.job = job
-                self.courier.poke()
+            self._arm(slot, job, started)
             outcome = self._invoke(slot, job)
             with self._guard:
                 slot.job = None
                 if slot.abandoned:
                     return
-            slot.soft = slot.hard = 0.0
-            ended = time.monotonic()
-            settlement = self.processor.finish(job, outcome, ended - started)
+            self._end(slot, job, outcome, started)
             _state.running.reset(token)
-            self._close(slot.index, settlement)
-            self._measure(ended - started)
-            self._count()
-            self._busy.pop(slot.index, None)
-            self._post(settlement, ended)
-        except SoftTimeLimitExceeded:  # rang a moment after the body had ended
-            logger.debug("A soft time limit rang after the body of slot %d had ended.", slot.index)
         finally:
             if not slot.abandoned:
                 self._busy.pop(slot.index, None)
 
+    def _arm(self, slot: _Slot, job: Job, started: float) -> None:
+        """From now on `tick` watches over the body's limits."""
+        if not job.soft and not job.hard:
+            return
+        assert self.courier is not None
+        slot.soft = started + job.soft if job.soft else 0.0
+        slot.hard = started + job.hard if job.hard else 0.0
+        if slot.hard and job.entry.is_coroutine:
+            slot.hard += GRACE
+        slot.interrupt = Interrupt() if job.soft and not job.entry.is_coroutine else None
+        slot.job = job
+        self.courier.poke()
+
     def _invoke(self, slot: _Slot, job: Job) -> Outcome:
-        try:
-            if job.entry.is_coroutine:
-                if slot.runner is None:
-                    slot.runner = asyncio.Runner()
-                return slot.runner.run(run_limited(job), context=contextvars.copy_context())
-            return invoke(job.task, job.entry.function, job.entry.before_start, job.context)
-        except SoftTimeLimitExceeded as exc:
-            return outcome_of(exc)
+        entry = job.entry
+        if entry.is_coroutine:
+            return slot.loop.run(run_limited(job))  # type: ignore[no-any-return]
+
+        def body() -> Outcome:
+            return invoke(job.task, entry.function, entry.before_start, job.context, slot.loop.run)
+
+        interrupt = slot.interrupt if slot.job is not None else None
+        return body() if interrupt is None else interrupt.run(body)
+
+    def _end(self, slot: _Slot, job: Job, outcome: Outcome, started: float) -> None:
+        ended = time.monotonic()
+        settlement = self.processor.finish(job, outcome, ended - started)
+        self._measure(ended - started)
+        self._book_end(slot, settlement, ended, job)
+
+    def _book_end(self, slot: _Slot, settlement: Settlement, ended: float, job: Job) -> None:
+        with self._book:
+            self._close(slot.index, settlement)
+            self._count()
+            self._busy.pop(slot.index, None)
+            self._post(settlement, ended, job.early)
+
+    def _time_out(self, slot: _Slot, job: Job) -> None:
+        """Conclude what the thread before this one could not finish in time."""
+        token = _state.running.set((job.task, job.context))
+        outcome = Outcome(FAILED, None, TimeLimitExceeded(job.hard))
+        settlement = self.processor.finish(job, outcome, job.hard or 0.0)
+        _state.running.reset(token)
+        self._book_end(slot, settlement, time.monotonic(), job)
 
     def tick(self, now: float) -> float | None:
         nearest: float | None = None
@@ -190,34 +216,23 @@ class ThreadLane(Lane):
             if slot.hard and now >= slot.hard:
                 self._abandon(slot)
                 continue
-            if slot.soft and now >= slot.soft and not slot.job.entry.is_coroutine:
+            if slot.soft and now >= slot.soft:
                 slot.soft = 0.0
-                with self._guard:  # the body cannot end between the look and the blow
-                    if slot.job is not None and slot.thread is not None and slot.thread.ident is not None:
-                        interrupt_thread(slot.thread.ident)
+                if slot.interrupt is not None:  # a coroutine's loop does it itself
+                    slot.interrupt.ring()
             for limit in (slot.soft, slot.hard):
                 if limit and (nearest is None or limit < nearest):
                     nearest = limit
         return nearest
 
     def _abandon(self, slot: _Slot) -> None:
-        """Fail the body, forget its thread (a thread cannot be killed), give the slot to a new one."""
+        """Forget the thread and give its slot, and the task that ran too long, to a new one."""
         with self._guard:
             job = slot.job
             if job is None:
                 return
             slot.abandoned = True
             slot.job = None
+            self._live -= 1
         logger.error("Hard time limit (%ss) exceeded for %s[%s]", job.hard, job.call.name, job.call.id)
-        settlement = self.processor.finish(
-            job, Outcome(FAILED, None, TimeLimitExceeded(job.hard)), job.hard or 0.0
-        )
-        self._close(slot.index, settlement)
-        self._busy.pop(slot.index, None)
-        if self.stopping:
-            self._leave()
-        else:
-            with self._guard:
-                self._live -= 1
-            self._hire(slot.index)
-        self._post(settlement, time.monotonic())
+        self._hire(slot.index, job)
