@@ -213,8 +213,12 @@ class Page:
 
     def _stop(self, command: str, program: subprocess.Popen[bytes], log: Path) -> str:
         """End a program; what was wrong with it, or nothing."""
+        problem = ""
         if program.poll() is None:
-            self._await_start(command, log)
+            try:
+                self._await_start(command, log)
+            except AssertionError as exc:  # told below; the program has to be ended all the same
+                problem = str(exc)
             program.send_signal(signal.SIGTERM)
         try:
             code = program.wait(timeout=20)
@@ -222,7 +226,9 @@ class Page:
             program.kill()
             program.wait()
             code = None
-        return "" if code == 0 else f"{command}: exit code {code}\n{log.read_text()[-4000:]}"
+        if code != 0:
+            problem += f"\n{command}: exit code {code}\n{log.read_text()[-4000:]}"
+        return problem
 
     def _logs(self) -> str:
         return "\n".join(f"--- {command}\n{log.read_text()[-4000:]}" for command, _, log in self.background)
