@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.brokers.base import Outgoing
 from celeriac.canvas import Sending, Signature, maybe_signature
-from celeriac.execution.call import context_of
+from celeriac.execution.call import context_of, own_headers
 from celeriac.states import SUCCESS
 from celeriac.wire import protocol
 from celeriac.wire.errors import describe_exception
@@ -33,39 +33,12 @@ if TYPE_CHECKING:
     from celeriac.execution.conclude import Conclusion
     from celeriac.wire.protocol import Call
 
-__all__ = ["ERRBACK", "derived_id", "followups", "next_try", "own_headers", "takes_failure"]
+__all__ = ["ERRBACK", "derived_id", "followups", "next_try", "takes_failure"]
 
 logger = logging.getLogger(__name__)
 
 #: The task that calls an errback with the request and the exception (see `builtins.py`).
 ERRBACK: Final = "celeriac.errback"
-
-#: Headers of every task message; what is none of these the user put there.
-_STANDARD: Final = frozenset(
-    {
-        "lang",
-        "task",
-        "id",
-        "shadow",
-        "eta",
-        "expires",
-        "group",
-        "group_index",
-        "retries",
-        "timelimit",
-        "root_id",
-        "parent_id",
-        "argsrepr",
-        "kwargsrepr",
-        "origin",
-        "ignore_result",
-        "replaced_task_nesting",
-        "stamped_headers",
-        "stamps",
-        "compression",
-        "redelivered",
-    }
-)
 
 #: Options of a retry that can be written over the delivered message.
 _OVERWRITTEN: Final = frozenset(
@@ -78,11 +51,6 @@ def derived_id(call_id: str, what: str) -> str:
     """An id in the form of a UUID that is always the same for the same call and purpose."""
     digits = hashlib.blake2b(f"{call_id}/{what}".encode(), digest_size=16).hexdigest()
     return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
-
-
-def own_headers(headers: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The headers that the caller added to a message."""
-    return {key: value for key, value in (headers or {}).items() if key not in _STANDARD}
 
 
 def followups(app: Celeriac, call: Call, context: Context, conclusion: Conclusion) -> list[Sending]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from celeriac.app.followups import own_headers
 from celeriac.canvas import Signature, chain, chord, group, maybe_signature
 from celeriac.exceptions import ImproperlyConfigured
+from celeriac.execution.call import own_headers
 
 if TYPE_CHECKING:
     from celeriac.app.task import Task

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from celeriac.app.followups import own_headers
 from celeriac.exceptions import Retry
+from celeriac.execution.call import own_headers
 
 if TYPE_CHECKING:
     from celeriac.app.task import Task

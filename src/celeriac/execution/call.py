@@ -5,11 +5,22 @@ Not here: how a message becomes a `Call` (`wire/protocol.py`).
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from celeriac.wire.protocol import Call
 
-__all__ = ["Context", "context_of"]
+__all__ = ["STANDARD_HEADERS", "Context", "context_of", "own_headers"]
+
+#: Headers of every task message, and those that transports add; what is none of these the caller put there.
+STANDARD_HEADERS: Final = frozenset(
+    {
+        "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit",
+        "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting",
+        "stamped_headers", "stamps", "compression", "redelivered",
+    }
+)  # fmt: skip
+_STANDARD: Final = len(STANDARD_HEADERS) - 2  # without compression and redelivered, which are rare
 
 
 class Context:
@@ -125,6 +136,11 @@ class Context:
         }
 
 
+def own_headers(headers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The headers that the caller added to a message."""
+    return {key: value for key, value in (headers or {}).items() if key not in STANDARD_HEADERS}
+
+
 def context_of(call: Call, hostname: str, crashes: int = 0) -> Context:
     """The context of a delivered call. Hot: one dict copy and one update."""
     context = Context.__new__(Context)
@@ -141,9 +157,13 @@ def context_of(call: Call, hostname: str, crashes: int = 0) -> Context:
         chord=call.chord,
         retries=call.retries,
         timelimit=(call.hard, call.soft),
-        headers=call.headers,
+        headers={} if len(attributes) == _STANDARD else own_headers(attributes),
         properties=properties,
-        delivery_info=properties.get("delivery_info"),
+        delivery_info={
+            **(properties.get("delivery_info") or {}),
+            "priority": properties.get("priority"),
+            "redelivered": crashes > 0,
+        },
         correlation_id=properties.get("correlation_id"),
         reply_to=call.reply_to,
         hostname=hostname,
