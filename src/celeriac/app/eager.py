@@ -13,7 +13,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from celeriac import _state, signals, states
 from celeriac.app.followups import takes_failure
@@ -30,7 +30,7 @@ from celeriac.wire import serialization
 if TYPE_CHECKING:
     from celeriac.app.task import Task
 
-__all__ = ["ErrorInfo", "apply", "round_trip"]
+__all__ = ["apply", "round_trip"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,17 +41,6 @@ _STATES = {
     IGNORED: states.IGNORED,
     REJECTED: states.REJECTED,
 }
-
-
-class ErrorInfo(NamedTuple):
-    """What handlers get as `einfo`: the exception, its class and its traceback as text."""
-
-    type: type[BaseException]
-    exception: BaseException
-    traceback: str
-
-    def __str__(self) -> str:
-        return self.traceback
 
 
 def apply(
@@ -216,7 +205,7 @@ def _tell(task: Task[..., Any], context: Context, outcome: Outcome, state: str) 
     """Handlers and signals."""
     call = (context.id, context.args, context.kwargs)
     exc = outcome.exc
-    info = ErrorInfo(type(exc), exc, outcome.traceback or "") if exc is not None else None
+    info = error_info(outcome)
     value = outcome.value if exc is None else exc
     if outcome.kind == SUCCEEDED:
         _guard(task.on_success, value, *call)

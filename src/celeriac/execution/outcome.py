@@ -15,8 +15,10 @@ __all__ = [
     "REJECTED",
     "RETRIED",
     "SUCCEEDED",
+    "ErrorInfo",
     "Kind",
     "Outcome",
+    "error_info",
     "format_traceback",
 ]
 
@@ -57,3 +59,20 @@ def format_traceback(exc: BaseException, skip: int = 0) -> str:
         half = TRACEBACK_LIMIT // 2
         text = f"{text[:half]}\n… {len(text) - TRACEBACK_LIMIT} characters left out …\n{text[-half:]}"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class ErrorInfo(NamedTuple):
+    """What failure handlers get as `einfo`: the exception, its class and its traceback as text."""
+
+    type: type[BaseException]
+    exception: BaseException
+    traceback: str
+
+    def __str__(self) -> str:
+        return self.traceback
+
+
+def error_info(outcome: Outcome) -> ErrorInfo | None:
+    """What handlers are told of an outcome that is no success; None for a success."""
+    exc = outcome.exc
+    return None if exc is None else ErrorInfo(type(exc), exc, outcome.traceback or "")

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from celeriac import signals, states
 from celeriac.exceptions import CeleriacError
 from celeriac.execution.conclude import Conclusion
-from celeriac.execution.outcome import SUCCEEDED, Outcome
+from celeriac.execution.outcome import Outcome, error_info
 from celeriac.wire import protocol
 from celeriac.worker.job import Job
 
-__all__ = ["ErrorInfo", "fields_of", "guard", "tell"]
+__all__ = ["fields_of", "guard", "tell"]
 
 logger = logging.getLogger("celeriac.worker")
 
@@ -42,7 +42,7 @@ def tell(job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> 
     else:
         _tell_failure(job, conclusion, outcome, runtime)
     if entry.after_return is not None and conclusion.state not in _NO_RETURN:
-        guard(entry.after_return, conclusion.state, value, call.id, args, kwargs, _info(outcome))
+        guard(entry.after_return, conclusion.state, value, call.id, args, kwargs, error_info(outcome))
     if signals.task_postrun.receivers:
         guard(
             signals.task_postrun.send, entry.task, task_id=call.id, task=entry.task, args=args, kwargs=kwargs,
@@ -52,7 +52,7 @@ def tell(job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> 
 
 def _tell_failure(job: Job, conclusion: Conclusion, outcome: Outcome, runtime: float) -> None:
     entry, call = job.entry, job.call
-    exc, info = outcome.exc, _info(outcome)
+    exc, info = outcome.exc, error_info(outcome)
     name = (call.name, call.id)
     if conclusion.state == states.IGNORED:
         logger.info("Task %s[%s] ignored", *name, extra=fields_of(job))
@@ -82,23 +82,6 @@ def _tell_failure(job: Job, conclusion: Conclusion, outcome: Outcome, runtime: f
     else:
         extra = {**fields_of(job), "traceback": outcome.traceback}
         logger.error("Task %s[%s] raised unexpected: %s", *name, _text(exc), extra=extra)
-
-
-class ErrorInfo(NamedTuple):
-    """What failure handlers get as `einfo`: the exception, its class and its traceback as text."""
-
-    type: type[BaseException] | None
-    exception: BaseException | None
-    traceback: str
-
-    def __str__(self) -> str:
-        return self.traceback
-
-
-def _info(outcome: Outcome) -> ErrorInfo | None:
-    if outcome.kind == SUCCEEDED or outcome.exc is None:
-        return None
-    return ErrorInfo(type(outcome.exc), outcome.exc, outcome.traceback or "")
 
 
 def guard(handler: Callable[..., Any], /, *args: Any, **named: Any) -> None:
