@@ -19,9 +19,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celeriac import failpoints, signals
 from celeriac.brokers.base import Broker, Consumer, ConsumerSpec
@@ -31,7 +32,7 @@ from celeriac.worker.lanes import Lane, LoopLane, MainLane, ThreadLane
 from celeriac.worker.ledger import Ledger
 from celeriac.worker.options import WorkerOptions
 from celeriac.worker.request import Processor
-from celeriac.worker.template import Order
+from celeriac.worker.template import Order, die_with_parent, obey_supervisor_only
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
@@ -82,10 +83,10 @@ def make_processor(app: Celeriac, hostname: str, options: WorkerOptions, broker:
     )
 
 
-def _register(broker: Broker, spec: ConsumerSpec) -> Consumer:
-    """Take the lease, waiting for the broker as long as it takes."""
+def _register(broker: Broker, spec: ConsumerSpec, lane: Lane) -> Consumer | None:
+    """Take the lease, waiting for the broker as long as it takes; None when told to stop meanwhile."""
     pause = 0.1
-    while True:
+    while not lane.stopping:
         try:
             if failpoints.on:
                 failpoints.begin("register")
@@ -94,6 +95,7 @@ def _register(broker: Broker, spec: ConsumerSpec) -> Consumer:
             logger.error("Cannot reach the broker: %s; trying again in %.1f s.", exc, pause)
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 2.0)
+    return None
 
 
 def serve(app: Celeriac, options: WorkerOptions, order: Order, control: socket.socket) -> int:
@@ -112,25 +114,43 @@ def serve(app: Celeriac, options: WorkerOptions, order: Order, control: socket.s
     lane = LANES[options.pool or "prefork"](processor, ledger.slots, ledger)
     lane.max_tasks = options.max_tasks_per_child
     lane.max_memory = options.max_memory_per_child
-    processor.revoked.update(order.detail.get("revoked", ()))
     _Control(control, lane, processor, identity)
-    consumer = _register(broker, spec)
+    consumer = _register(broker, spec, lane)
+    if consumer is None:
+        return 0
+    ledger.pulse()
     ledger.lease_taken()
+    processor.revoked.update(_revoked(broker))
     courier = Courier(consumer, app.backend, lane, ledger, on_lost=_lost)
     processor.courier = courier
     lane.courier = courier
     courier.start()
     try:
         lane.run()
-    finally:
-        courier.finish()
+    except BaseException:  # a bug of ours: what ran is suspect, and the supervisor reads that in the ledger
+        logger.critical("The lane failed; the process ends.", exc_info=True)
+        _leave(EXIT_FAILED)
+    courier.finish()
     signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
     return EXIT_FAILED if courier.failure else 0
 
 
+def _revoked(broker: Broker) -> Sequence[str]:
+    try:
+        return broker.revoked()
+    except OperationalError as exc:  # the supervisor passes on what is revoked from now on
+        logger.warning("Cannot fetch the revoked ids: %s", exc)
+        return ()
+
+
 def _lost() -> None:
+    _leave(EXIT_LOST)
+
+
+def _leave(code: int) -> NoReturn:
+    """End without waiting for anything: a body may be running."""
     logging.shutdown()
-    os._exit(EXIT_LOST)
+    os._exit(code)
 
 
 class _Control:
@@ -167,7 +187,7 @@ def _beat(app: Celeriac, options: WorkerOptions, control: socket.socket) -> int:
     from celeriac import beat
 
     stop = threading.Event()
-    listen(control, lambda message: stop.set())
+    listen(control, lambda message: stop.set() if "stop" in message else None)
     beat.run(app, schedule_file=options.schedule, scheduler=options.scheduler, stop=stop)
     return 0
 
@@ -175,32 +195,36 @@ def _beat(app: Celeriac, options: WorkerOptions, control: socket.socket) -> int:
 def _steward(app: Celeriac, order: Order, control: socket.socket) -> int:
     """Runs the signal handlers that belong to the node, so that none runs in the supervisor."""
     hostname = order.detail["options"]["hostname"]
-    signals.worker_ready.send(sender=hostname)
-    stop = threading.Event()
-
-    def obey(message: dict[str, Any]) -> None:
+    messages: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    listen(control, messages.put)
+    while True:
+        message = messages.get()
+        if "ready" in message:
+            signals.worker_ready.send(sender=hostname)
         if "shutting_down" in message:
             signals.worker_shutting_down.send(sender=hostname, **message["shutting_down"])
         if "stop" in message:
-            stop.set()
-
-    listen(control, obey)
-    stop.wait()
-    signals.worker_shutdown.send(sender=hostname)
-    return 0
+            signals.worker_shutdown.send(sender=hostname)
+            return 0
 
 
 def main() -> None:
     """Entry of a spawned child: the order comes as JSON."""
     from celeriac.app.discovery import find_app
-    from celeriac.worker import complete
+    from celeriac.worker import complete, logs
 
+    die_with_parent()
+    obey_supervisor_only()
     detail = json.loads(sys.argv[1])
-    app = find_app(detail.pop("app"))
     control = socket.socket(fileno=detail.pop("fd"))
+    app = find_app(detail.pop("app"))
     order = Order(**detail)
-    complete(app, WorkerOptions(**order.detail["options"]))
-    sys.exit(run_role(app, order, control))
+    options = complete(app, WorkerOptions(**{**order.detail["options"], "queues": None}))
+    logs.setup(app, options)
+    code = run_role(app, order, control)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _leave(code)  # threads of bodies that were given up would keep the interpreter waiting
 
 
 if __name__ == "__main__":

@@ -102,9 +102,7 @@ class Heart(threading.Thread):
                 if now >= next_beat:
                     next_beat = now + beat_every
                     self._beat(now)
-                for death in waiting[:]:
-                    self._lay_to_rest(death)
-                    waiting.remove(death)
+                waiting = self._bury_all(waiting)
                 if now >= next_round:
                     next_round = now + random.uniform(0.8, 1.2)
                     self._round(now)
@@ -122,11 +120,23 @@ class Heart(threading.Thread):
                 break
             if news is not None:
                 waiting.append(news)
-        for death in waiting:
+        for death in self._bury_all(waiting):  # the next worker of this machine finds the ledger
+            death.ledger.close()
+
+    def _bury_all(self, deaths: Sequence[Death]) -> list[Death]:
+        """Lay them to rest; return those for which the broker could not be reached."""
+        for at, death in enumerate(deaths):
             try:
                 self._lay_to_rest(death)
             except OperationalError as exc:
-                logger.warning("Could not hand back what a child held: %s; its lease lapses by itself.", exc)
+                logger.error("Heart: cannot hand back yet what a child held: %s", exc)
+                return list(deaths[at:])
+            except Exception as exc:  # one that cannot be buried must not keep the others waiting
+                logger.critical(
+                    "Heart: cannot bury a child; its lease lapses by itself: %r", exc, exc_info=True
+                )
+                death.ledger.close(remove=True)
+        return []
 
     def _next(self, timeout: float) -> Death | Literal["stop"] | None:
         try:
@@ -151,9 +161,9 @@ class Heart(threading.Thread):
             recovered = self.broker.sweep(self.queues)
             if recovered:
                 logger.warning("Took back %d deliveries of nodes that fell silent.", recovered)
-        revoked = [id_ for id_ in self.broker.revoked() if id_ not in self._known]
+        known, self._known = self._known, set(self.broker.revoked())
+        revoked = sorted(self._known - known)
         if revoked:
-            self._known.update(revoked)
             self.on_revoked(revoked)
         if self.machine:
             self._adopt_orphans()
@@ -161,7 +171,11 @@ class Heart(threading.Thread):
     def _adopt_orphans(self) -> None:
         for ledger in orphans(ledger_folder()):
             if ledger.owner.get("store", self.store) == self.store:
-                count = self._lay_to_rest(Death(ledger))
+                try:
+                    count = self._lay_to_rest(Death(ledger))
+                except BaseException:
+                    ledger.close()  # and with it its lock: this is tried again, here or elsewhere
+                    raise
                 logger.warning("Took back %d deliveries of a worker of this machine that was killed.", count)
             else:
                 ledger.close()
@@ -174,9 +188,9 @@ class Heart(threading.Thread):
         if consumer is not None:
             running = ledger.running()
             stopped = [run for run in running if run.id in death.verdicts]
-            if stopped:
-                self._conclude(consumer, ledger.queues, stopped, death.verdicts)
             guilty = [] if death.innocent else [run for run in running if run.id not in death.verdicts]
+            if stopped:
+                guilty += self._conclude(consumer, ledger.queues, stopped, death.verdicts)
             if failpoints.on:
                 failpoints.begin("release")
             count = self.broker.release(
@@ -190,17 +204,24 @@ class Heart(threading.Thread):
 
     def _conclude(
         self, consumer: str, queues: Sequence[str], stopped: Sequence[Running], verdicts: Mapping[str, str]
-    ) -> None:
-        """End deliveries in the dead child's place, under its own lease."""
+    ) -> list[Running]:
+        """End deliveries in the dead child's place, under its own lease; return those that it cannot end."""
         tags = {(run.queue, run.tag): run for run in stopped}
-        settlements = []
+        settlements: list[Settlement] = []
+        failed: list[Running] = []
         for delivery in self.broker.held(consumer, queues):
             run = tags.get((delivery.queue, delivery.tag))
-            if run is not None:
+            if run is None:
+                continue
+            try:
                 settlements.append(self.conclude(delivery, verdicts[run.id], run.hard - run.started))
+            except Exception as exc:  # it goes back as a crash, which is counted, and so not for ever
+                logger.critical("Cannot conclude %s[%s]: %r", run.name, run.id, exc, exc_info=True)
+                failed.append(run)
         if not settlements:
-            return
+            return failed
         if self.target is None:
             self.backend.store([result for settlement in settlements for result in settlement.results])
         deputy = self.broker.consumer(ConsumerSpec(consumer, queues, self.ttl, self.target))
         deputy.exchange(settlements, 0)
+        return failed

@@ -70,21 +70,30 @@ def ledger_folder() -> Path:
 
 
 class Ledger:
-    """One child's page. The supervisor creates it, the child opens it, each by path."""
+    """One child's page. The supervisor creates it (and holds its lock), the child opens it, each by path."""
 
     def __init__(self, path: Path, slots: int = 1, *, create: bool = False) -> None:
         self.path = path
         flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
+        # Nobody must find it before it is locked: it would be taken for an orphan.
+        making = path.with_suffix(".making") if create else path
         if create:
             flags |= os.O_CREAT | os.O_EXCL
-        self.fd = os.open(path, flags, 0o600)
-        if create:
-            os.ftruncate(self.fd, HEADER_SIZE + slots * SLOT_SIZE + RING_SIZE * RING_ITEM)
-        self.page = mmap.mmap(self.fd, 0)
+        self.fd = os.open(making, flags, 0o600)
+        try:
+            if create:
+                os.ftruncate(self.fd, HEADER_SIZE + slots * SLOT_SIZE + RING_SIZE * RING_ITEM)
+            self.page = mmap.mmap(self.fd, 0)
+        except (OSError, ValueError):  # no room, or an empty file
+            os.close(self.fd)
+            raise
         if create:
             _head.pack_into(self.page, 0, MAGIC, slots, 0, 0, 0, time.monotonic(), 0)
+            self.lock()
+            making.rename(path)
         magic, self.slots, *_ = _head.unpack_from(self.page, 0)
         if magic != MAGIC:
+            self.close()
             raise ValueError(f"{path} is not a ledger of this version")
         self._ring_offset = HEADER_SIZE + self.slots * SLOT_SIZE
         self._done: int = _u64.unpack_from(self.page, _DONE)[0]
@@ -92,7 +101,10 @@ class Ledger:
         self._queue_index: dict[str, int] = {}
         self.owner: dict[str, Any] = {}
         if not create:
-            self._read_owner()
+            try:
+                self._read_owner()
+            except (ValueError, KeyError, TypeError):  # its child was killed while it signed
+                self.owner = {}
 
     # -- the child's side ---------------------------------------------------------------------------------
 
@@ -103,8 +115,8 @@ class Ledger:
         ).encode()
         if len(owner) > HEADER_SIZE - _owner_offset - 8:
             raise ValueError("too many queues for one worker's ledger: start several workers with -Q")
-        self.page[_owner_offset : _owner_offset + 8] = _u64.pack(len(owner))
         self.page[_owner_offset + 8 : _owner_offset + 8 + len(owner)] = owner
+        self.page[_owner_offset : _owner_offset + 8] = _u64.pack(len(owner))
         self._read_owner()
 
     def lease_taken(self) -> None:
@@ -229,9 +241,11 @@ class Ledger:
         return True
 
     def close(self, *, remove: bool = False) -> None:
-        with contextlib.suppress(BufferError):
-            self.page.close()
-        os.close(self.fd)
+        if self.fd >= 0:
+            with contextlib.suppress(BufferError):
+                self.page.close()
+            os.close(self.fd)
+            self.fd = -1
         if remove:
             self.path.unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ Not here: any message (`courier.py`, `request.py`).
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import logging
@@ -45,8 +46,10 @@ logger = logging.getLogger("celeriac.worker")
 TICK = 0.1
 #: Seconds a courier may be silent while nothing runs.
 SILENCE = 30.0
-#: Seconds a child has to obey a stop after its body has ended, before it is killed.
+#: Seconds that helpers have to end, and that the heart has to hand back what dead children held.
 PATIENCE = 5.0
+#: Seconds that a child with many slots has to enforce a hard limit itself, before it is killed.
+OVERDUE = 0.5
 
 WARM, COLD = "warm", "cold"
 
@@ -64,6 +67,7 @@ class _Child:
         self.innocent = False
         self.verdicts: dict[str, str] = {}
         self.retiring = False
+        self.condemned = False
 
     def tell(self, **message: Any) -> None:
         try:
@@ -72,14 +76,11 @@ class _Child:
             logger.debug("Child %d is gone already.", self.pid)
 
     def kill(self) -> None:
-        """End the process and everything it started in its group."""
+        """End the process and everything it started in its group (which it may not have made yet)."""
+        self.condemned = True
         for end in (os.killpg, os.kill):
-            try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 end(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-            except PermissionError:
-                continue
 
 
 class Supervisor:
@@ -96,14 +97,14 @@ class Supervisor:
         self.store = store
         self.queues = tuple(options.queues or ())
         self.children: dict[int, _Child] = {}
-        self.wanted: dict[int, float] = {}  # slot → when to start it (monotonic)
+        self.wanted: dict[tuple[str, int], float] = {}  # (role, slot) → when to start it (monotonic)
         self.failures = 0
+        self.ready = False
         self.stopping: str | None = None
         self.exit_code = 0
         self.restart = False
         self._deadline: float | None = None
         self._lost: list[str] = []
-        self._revoked: list[str] = []
         self._new_revoked: list[str] = []
         self._nursery: Nursery | None = None
         self._wake_r, self._wake_w = -1, -1
@@ -118,14 +119,16 @@ class Supervisor:
         self._nursery = nursery(self.options.app, self._entry)
         self._listen_to_signals()
         slots = self._concurrency if self._many_children else 1
-        self.wanted = dict.fromkeys(range(slots), 0.0)
+        self.wanted = dict.fromkeys((("child", slot) for slot in range(slots)), 0.0)
+        self._want_helpers()
         self._start_due(time.monotonic())
-        self._start_helpers()
         self._heart = self._make_heart()
         self._heart.start()
         try:
             while self._step():
                 pass
+        except ChildProcessError as exc:
+            self._start_over(exc)
         finally:
             self._end()
         return self.exit_code
@@ -170,14 +173,30 @@ class Supervisor:
                 found[ledger.consumer] = ledger.queues
         return found
 
+    def _start_over(self, why: ChildProcessError) -> None:
+        """A task, or the system, killed the template: what ran is suspect, and this process begins anew."""
+        logger.critical("%s Starting over.", why)
+        for pid in list(self.children):
+            child = self.children.pop(pid)
+            child.kill()
+            self._bury(child, -signal.SIGKILL)
+        self.restart = not self.stopping
+
     def _end(self) -> None:
+        """Helpers end by themselves, all else is killed."""
         for child in self.children.values():
-            child.innocent = True
+            if child.role == "child" or (self.stopping == COLD and child.role != "steward"):
+                child.innocent = True
+                child.kill()
+            else:
+                child.tell(stop=True)
+        deadline = time.monotonic() + PATIENCE
+        while self.children and time.monotonic() < deadline:
+            with contextlib.suppress(ChildProcessError):
+                self._reap(timeout=TICK)
+        for child in self.children.values():
             child.kill()
         if self._heart is not None:
-            deadline = time.monotonic() + PATIENCE
-            while self.children and time.monotonic() < deadline:
-                self._reap(timeout=TICK)
             self._heart.stop()
             self._heart.join(PATIENCE)
         if self._nursery is not None:
@@ -208,10 +227,15 @@ class Supervisor:
     def _start_due(self, now: float) -> None:
         if self.stopping:
             return
-        for slot, due in list(self.wanted.items()):
+        for (role, slot), due in list(self.wanted.items()):
             if now >= due:
-                del self.wanted[slot]
-                self._start("child", slot)
+                try:
+                    self._start(role, slot)
+                except BlockingIOError as exc:
+                    logger.error("Cannot start a process: %s; trying again.", exc)
+                    self.wanted[role, slot] = now + 1.0
+                else:
+                    del self.wanted[role, slot]
 
     def _start(self, role: str, slot: int) -> _Child:
         assert self._nursery is not None
@@ -224,23 +248,27 @@ class Supervisor:
         if role == "child":
             path = ledger_folder() / f"{os.getpid()}-{slot}-{secrets.token_hex(4)}.ledger"
             ledger = Ledger(path, 1 if self._many_children else self._concurrency, create=True)
-            ledger.lock()
             detail["ledger"] = str(path)
-            detail["revoked"] = self._revoked
-        pid, control = self._nursery.spawn(Order(role, slot, detail))
+        try:
+            pid, control = self._nursery.spawn(Order(role, slot, detail))
+        except OSError:
+            if ledger is not None:
+                ledger.close(remove=True)
+            raise
+        control.settimeout(1.0)  # one that does not listen must not stop the supervisor
         child = _Child(role, slot, pid, control, ledger)
         self.children[pid] = child
         return child
 
-    def _start_helpers(self) -> None:
+    def _want_helpers(self) -> None:
         if (
             signals.worker_ready.receivers
             or signals.worker_shutdown.receivers
             or signals.worker_shutting_down.receivers
         ):
-            self._start("steward", 0)
+            self.wanted["steward", 0] = 0.0
         if self.options.beat:
-            self._start("beat", 0)
+            self.wanted["beat", 0] = 0.0
 
     def _reap(self, timeout: float) -> None:
         assert self._nursery is not None
@@ -261,10 +289,11 @@ class Supervisor:
         if self.stopping or child.retiring:
             return
         if child.role == "child":
-            self.wanted[child.slot] = self._when_again(child)
+            self.wanted["child", child.slot] = self._when_again(child)
         elif child.role == "beat":
             logger.error("The embedded beat ended with status %d; starting it again.", code)
-            self._start("beat", 0)
+            lived = time.monotonic() - child.born
+            self.wanted["beat", 0] = time.monotonic() + (0.0 if lived > 5.0 else 1.0)
 
     def _say_how(self, child: _Child, code: int) -> None:
         assert child.ledger is not None
@@ -293,23 +322,25 @@ class Supervisor:
     def _watch(self, now: float) -> None:
         for child in list(self.children.values()):
             ledger = child.ledger
-            if ledger is None:
+            if ledger is None or child.condemned:
                 continue
-            if ledger.slots == 1:
-                for run in ledger.running():
-                    if run.hard and now >= run.hard:
-                        logger.error(
-                            "Hard time limit (%ss) exceeded for %s[%s]",
-                            round(run.hard - run.started, 3),
-                            run.name,
-                            run.id,
-                        )
-                        child.verdicts[run.id] = "time limit"
-                        child.kill()
-            if now - ledger.last_pulse > SILENCE and not ledger.busy():
+            self._enforce_limits(child, ledger, now)
+            if ledger.leased and now - ledger.last_pulse > SILENCE and not ledger.busy():
                 logger.error("Process %d has been silent for %d s; replacing it.", child.pid, SILENCE)
                 child.innocent = True
                 child.kill()
+
+    def _enforce_limits(self, child: _Child, ledger: Ledger, now: float) -> None:
+        # A child with many slots does it itself, unless a body keeps it from that.
+        late = OVERDUE if self.options.pool in ("threads", "asyncio") else 0.0
+        for run in ledger.running():
+            if run.hard and now >= run.hard + late:
+                limit = round(run.hard - run.started, 3)
+                logger.error("Hard time limit (%ss) exceeded for %s[%s]", limit, run.name, run.id)
+                child.verdicts[run.id] = "time limit"
+        if child.verdicts:
+            child.innocent = True  # what else runs there has done nothing
+            child.kill()
 
     def _pass_on(self) -> None:
         """What the heart has heard, told to the children."""
@@ -322,10 +353,19 @@ class Supervisor:
                 child.innocent = True
                 child.kill()
         revoked, self._new_revoked[:] = list(self._new_revoked), []
-        if revoked:
-            self._revoked += revoked
-            for child in self.children.values():
+        for child in self.children.values():
+            if revoked and child.ledger is not None:
                 child.tell(revoked=revoked)
+        self._say_ready()
+
+    def _say_ready(self) -> None:
+        """Once, when every child has its lease."""
+        leased = [child.ledger.leased for child in self.children.values() if child.ledger is not None]
+        if not self.ready and leased and all(leased) and not self.wanted:
+            self.ready = True
+            for child in self.children.values():
+                if child.role == "steward":
+                    child.tell(ready=True)
 
     # -- signals ------------------------------------------------------------------------------------------
 
@@ -360,7 +400,7 @@ class Supervisor:
                 self.restart = True
                 self._go_warm("SIGHUP")
             elif number == signal.SIGUSR1:
-                faulthandler.dump_traceback(all_threads=True)
+                self._dump_stacks()
             elif number == getattr(signal, "SIGTTIN", None):
                 self._resize(+1)
             elif number == getattr(signal, "SIGTTOU", None):
@@ -369,12 +409,17 @@ class Supervisor:
     def _go_warm(self, why: str, hint: str = "") -> None:
         if self.stopping:
             return
-        self.stopping = WARM
         self._say(f"{why} received: warm shutdown; running tasks may finish{hint}")
+        self._stop_children(why, "Warm")
+
+    def _stop_children(self, why: str, how: str) -> None:
+        """Tell the children to stop, and the steward that they were told."""
+        self.stopping = WARM
         for child in self.children.values():
             if child.role == "steward":
-                child.tell(shutting_down={"sig": why, "how": "Warm", "exitcode": self.exit_code})
-            child.tell(stop=True)
+                child.tell(shutting_down={"sig": why, "how": how, "exitcode": self.exit_code})
+            else:
+                child.tell(stop=True)
 
     def _go_soft(self) -> None:
         """QUIT: cold, after `worker_soft_shutdown_timeout` seconds; a second QUIT skips that grace."""
@@ -385,35 +430,46 @@ class Supervisor:
         self._deadline = time.monotonic() + grace
         self._say(f"soft shutdown: {grace:g} s of grace for running tasks")
         if not self.stopping:
-            self.stopping = WARM
-            for child in self.children.values():
-                child.tell(stop=True)
+            self._stop_children("SIGQUIT", "Soft")
 
     def _go_cold(self) -> None:
         if self.stopping == COLD:
             return
+        if not self.stopping:
+            self._stop_children("SIGQUIT", "Cold")
         self.stopping = COLD
         running = sum(len(child.ledger.running()) for child in self.children.values() if child.ledger)
         self._say(f"cold shutdown; {running} running task(s) stopped, their messages go back to the queues")
         for child in self.children.values():
-            child.innocent = True
-            child.kill()
+            if child.role != "steward":
+                child.innocent = True
+                child.kill()
+
+    def _dump_stacks(self) -> None:
+        """Every process writes the stacks of its threads to the standard error of the worker."""
+        if sys.__stderr__ is not None:
+            with contextlib.suppress(ValueError, OSError):
+                faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
+        for child in self.children.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGUSR1)
 
     def _say(self, text: str) -> None:
-        print(f"\nworker: {text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(ValueError, OSError):  # the terminal may be gone
+            print(f"\nworker: {text}", file=sys.stderr, flush=True)
 
     def _resize(self, change: int) -> None:
         if not self._many_children:
             logger.warning("Only the prefork pool can grow and shrink.")
             return
-        slots = sorted(
-            {child.slot for child in self.children.values() if child.role == "child"} | set(self.wanted)
-        )
+        children = [child for child in self.children.values() if child.role == "child"]
+        waiting = {slot for role, slot in self.wanted if role == "child"}
+        slots = sorted(waiting | {child.slot for child in children if not child.retiring})
         if change > 0:
-            self.wanted[max(slots, default=-1) + 1] = 0.0
+            self.wanted["child", max([*waiting, *(child.slot for child in children)], default=-1) + 1] = 0.0
         elif len(slots) > 1:
-            for child in self.children.values():
-                if child.role == "child" and child.slot == slots[-1]:
+            for child in children:
+                if child.slot == slots[-1]:
                     child.retiring = True
                     child.tell(stop=True)
-            self.wanted.pop(slots[-1], None)
+            self.wanted.pop(("child", slots[-1]), None)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import json
 import os
@@ -26,7 +27,16 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Exit", "Nursery", "Order", "Spawner", "Template", "die_with_parent", "nursery"]
+__all__ = [
+    "Exit",
+    "Nursery",
+    "Order",
+    "Spawner",
+    "Template",
+    "die_with_parent",
+    "nursery",
+    "obey_supervisor_only",
+]
 
 Entry = Callable[["Order", socket.socket], int]
 
@@ -52,10 +62,15 @@ class Nursery(Protocol):
     def fileno(self) -> int: ...
 
     def spawn(self, order: Order) -> tuple[int, socket.socket]:
-        """Start a process; return its pid and our end of its control socket."""
+        """Start a process; return its pid and our end of its control socket.
+
+        Raises:
+            BlockingIOError: the machine has no room for another process now.
+            ChildProcessError: no process can be started any more, and all that were started are dead.
+        """
 
     def exits(self) -> list[Exit]:
-        """Processes that ended since the last call; never blocks."""
+        """Processes that ended since the last call; never blocks. Raises `ChildProcessError` as `spawn`."""
 
     def close(self) -> None: ...
 
@@ -77,6 +92,9 @@ def die_with_parent() -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
+_GONE = "The template process is gone, and all children with it."
 
 
 class Template:
@@ -103,13 +121,21 @@ class Template:
         ours, theirs = socket.socketpair()
         try:
             socket.send_fds(self._socket, [json.dumps(order._asdict()).encode() + b"\n"], [theirs.fileno()])
+        except OSError as exc:
+            raise ChildProcessError(_GONE) from exc
         finally:
             theirs.close()
-        while True:
+        answer: int | None = None
+        while answer is None:
             for report in self._read(block=True):
                 if "forked" in report:
-                    return report["forked"], ours
-                self._note(report)
+                    answer = report["forked"]
+                else:
+                    self._note(report)
+        if not answer:
+            ours.close()
+            raise BlockingIOError("no process could be forked: the machine has no room for another one")
+        return answer, ours
 
     def exits(self) -> list[Exit]:
         for report in self._read(block=False):
@@ -123,11 +149,12 @@ class Template:
     def _read(self, *, block: bool) -> list[dict[str, Any]]:
         if not block and not select.select([self._socket], [], [], 0)[0]:
             return []
-        data = self._socket.recv(65536)
+        try:
+            data = self._socket.recv(65536)
+        except ConnectionError:
+            data = b""
         if not data:
-            raise ChildProcessError(
-                "The template process is gone; the worker cannot start children any more."
-            )
+            raise ChildProcessError(_GONE)
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return [json.loads(line) for line in lines]
 
@@ -196,7 +223,12 @@ def _reap(orders: socket.socket) -> None:
 
 def _fork(orders: socket.socket, order: Order, fd: int, entry: Entry, wake: tuple[int, int]) -> None:
     template = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:  # too many processes, or no memory: the supervisor tries again later
+        os.close(fd)
+        orders.sendall(b'{"forked": 0}\n')
+        return
     if pid:
         os.close(fd)
         orders.sendall(json.dumps({"forked": pid}).encode() + b"\n")
@@ -211,6 +243,7 @@ def _fork(orders: socket.socket, order: Order, fd: int, entry: Entry, wake: tupl
         for end in wake:
             os.close(end)
         _reset_signals()
+        obey_supervisor_only()
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
         code = entry(order, socket.socket(fileno=fd))
@@ -226,16 +259,22 @@ def _fork(orders: socket.socket, order: Order, fd: int, entry: Entry, wake: tupl
 
 
 def _reset_signals() -> None:
-    for number in (
-        signal.SIGTERM,
-        signal.SIGQUIT,
-        signal.SIGHUP,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGCHLD,
-    ):
+    for number in (signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
+
+
+def obey_supervisor_only() -> None:
+    """A child ends when the supervisor says so, even if everybody was sent SIGTERM (systemd, containers).
+
+    A handler that does nothing, because what is ignored would stay ignored in the programs that a task
+    starts; what a task forks gets the default back. SIGUSR1 dumps the stacks.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    if sys.__stderr__ is not None:
+        with contextlib.suppress(ValueError, OSError):  # no such descriptor: nowhere to dump to
+            faulthandler.register(signal.SIGUSR1, file=sys.__stderr__, all_threads=True)
 
 
 class Spawner:
@@ -264,7 +303,8 @@ class Spawner:
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         process.wait()
-        os.write(self._wake_w, b"x")
+        with contextlib.suppress(OSError):  # closed already
+            os.write(self._wake_w, b"x")
 
     def exits(self) -> list[Exit]:
         if select.select([self._wake_r], [], [], 0)[0]:
