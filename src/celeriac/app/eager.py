@@ -22,7 +22,7 @@ from celeriac.app.stack import current_parent
 from celeriac.canvas import maybe_signature
 from celeriac.exceptions import Retry
 from celeriac.execution.call import Context
-from celeriac.execution.outcome import FAILED, IGNORED, REJECTED, RETRIED, SUCCEEDED, Outcome
+from celeriac.execution.outcome import FAILED, IGNORED, REJECTED, RETRIED, SUCCEEDED, Outcome, error_info
 from celeriac.execution.run import entry_point, invoke, overrides
 from celeriac.result import EagerResult
 from celeriac.wire import serialization
