@@ -1,28 +1,28 @@
 """Every exception and warning of the package, in one tree.
 
-    Exception
-    ├── CeleryError (also exported as CeleriacError)
-    │   ├── ImproperlyConfigured         a setting, URL or option is wrong
-    │   ├── SecurityError
-    │   ├── OperationalError             the broker or the result store could not be reached in time
-    │   ├── DecodeError                  bytes that cannot be turned into values
-    │   │   └── ContentDisallowed        … or must not be (content type not in `accept_content`)
-    │   ├── EncodeError                  values that cannot be turned into bytes
-    │   ├── TaskPredicate                raised by a task to end itself on purpose
-    │   │   ├── Retry · Ignore · Reject
-    │   └── TaskError
-    │       ├── NotRegistered · QueueNotFound (also KeyError) · AlreadyRegistered
-    │       ├── MaxRetriesExceededError · InvalidTaskError · IncompleteStream · ChordError
-    │       ├── TaskRevokedError
-    │       └── TimeoutError             waiting for a result took too long
-    ├── BackendError: BackendGetMetaError, BackendStoreError
-    ├── SoftTimeLimitExceeded · TimeLimitExceeded · WorkerLostError · Terminated
-    └── RemoteError                      stand-in for an exception whose class is not loaded here
-    SystemExit
-    └── WorkerShutdown · WorkerTerminate
-    UserWarning
-    └── CeleryWarning (CeleriacWarning): AlwaysEagerIgnored, DuplicateNodenameWarning, DuplicateTaskNameWarning,
-        FixupWarning, NotConfigured, SecurityWarning
+Exception
+├── CeleryError (also exported as CeleriacError)
+│   ├── ImproperlyConfigured         a setting, URL or option is wrong
+│   ├── SecurityError
+│   ├── OperationalError             the broker or the result store could not be reached in time
+│   ├── DecodeError                  bytes that cannot be turned into values
+│   │   └── ContentDisallowed        … or must not be (content type not in `accept_content`)
+│   ├── EncodeError                  values that cannot be turned into bytes
+│   ├── TaskPredicate                raised by a task to end itself on purpose
+│   │   ├── Retry · Ignore · Reject
+│   └── TaskError
+│       ├── NotRegistered · QueueNotFound (also KeyError) · AlreadyRegistered
+│       ├── MaxRetriesExceededError · InvalidTaskError · IncompleteStream · ChordError
+│       ├── TaskRevokedError
+│       └── TimeoutError             waiting for a result took too long
+├── BackendError: BackendGetMetaError, BackendStoreError
+├── SoftTimeLimitExceeded · TimeLimitExceeded · WorkerLostError · Terminated
+└── RemoteError                      stand-in for an exception whose class is not loaded here
+SystemExit
+└── WorkerShutdown · WorkerTerminate
+UserWarning
+└── CeleryWarning (CeleriacWarning): AlwaysEagerIgnored, DuplicateNodenameWarning, DuplicateTaskNameWarning,
+    FixupWarning, NotConfigured, SecurityWarning
 """
 
 from __future__ import annotations

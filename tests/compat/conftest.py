@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from bench.contender import Contender
 from bench.environments import python_of
-from celeriac import Celeriac
 from tests.faults.harness import ROOT, Journal, Node, environment
+
+from celeriac import Celeriac
 
 
 @pytest.fixture(scope="session")
 def celery_python() -> str:
     """The interpreter of a virtual environment with Celery 5.7, made on first use."""
     requirements = ("celery[redis,msgpack,yaml]==5.7.0",)
-    peer = Contender("celery", requirements, "tests.compat-celery.app", "redis", frozenset(), "", lambda *_: [])
+    peer = Contender(
+        "celery", requirements, "tests.compat-celery.app", "redis", frozenset(), "", lambda *_: []
+    )
     return str(python_of(peer))
 
 
@@ -71,7 +73,7 @@ def theirs(env: dict[str, str], tmp_path: Path, celery_python: str) -> Iterator[
     """Celery's worker, running the same application."""
     theirs_env = {**env, "FAULTS_LIBRARY": "celery", "PYTHONPATH": str(ROOT)}
     with Node(
-        theirs_env, "-c", "2", "-Q", "faults", name="theirs", log=tmp_path / "theirs.log", python=celery_python,
-        module="celery",
+        theirs_env, "-c", "2", "-Q", "faults", name="theirs", log=tmp_path / "theirs.log",
+        python=celery_python, module="celery",
     ) as node:  # fmt: skip
         yield node

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from celery import Celery
 
@@ -31,12 +31,12 @@ def countdown():
 
 def eta():
     begun = time.time()
-    value = app.send_task("add", (1, 1), eta=datetime.now(timezone.utc) + timedelta(seconds=1.5)).get(timeout=20)
+    value = app.send_task("add", (1, 1), eta=datetime.now(UTC) + timedelta(seconds=1.5)).get(timeout=20)
     return [value, time.time() - begun]
 
 
 def expires():
-    result = app.send_task("record", ("expired",), expires=datetime.now(timezone.utc) - timedelta(seconds=5))
+    result = app.send_task("record", ("expired",), expires=datetime.now(UTC) - timedelta(seconds=5))
     try:
         result.get(timeout=20)
     except Exception as exc:
@@ -94,7 +94,7 @@ def pickled():
 
 
 def dates():
-    moment = datetime(2030, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    moment = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
     return app.send_task("echo", (moment,)).get(timeout=20) == moment
 
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.faults.harness import Journal, Node, check, publish_many, until
 
 from celeriac import Celeriac
 from celeriac.exceptions import TaskRevokedError
-from tests.faults.harness import Journal, Node, check, publish_many, until
 
 Peer = Callable[..., Any]
 
@@ -62,7 +62,9 @@ def test_their_pickle_is_refused(peer: Peer, ours: Node, client: Celeriac) -> No
     assert client.AsyncResult("pickled").state == "FAILURE"
 
 
-def test_their_priorities_are_kept(peer: Peer, client: Celeriac, env: Any, journal: Journal, tmp_path: Any) -> None:
+def test_their_priorities_are_kept(
+    peer: Peer, client: Celeriac, env: Any, journal: Journal, tmp_path: Any
+) -> None:
     peer("priority")
     with Node(env, "-c", "1", name="ours", log=tmp_path / "ours.log"):
         until(lambda: journal.ended() == 6, 20)
@@ -92,7 +94,7 @@ def test_our_delayed_call_is_not_early_there(client: Celeriac, theirs: Node) -> 
         client.send_task("add", (1, 1), countdown=1.5),
         client.send_task("add", (1, 1), eta=datetime.now(UTC) + timedelta(seconds=1.5)),
     ]
-    # Our delay store is moved by our own workers; with only theirs up, a client must write what they can hold.
+    # Our delay store is moved by our own workers; with only theirs up, the message goes to the list.
     assert [result.get(timeout=20) for result in results] == [2, 2]
     assert time.time() - begun >= 1.5
 
@@ -115,7 +117,9 @@ def test_our_expired_call_is_revoked_there(client: Celeriac, theirs: Node, journ
 # -- both fleets on one queue -------------------------------------------------------------------------------
 
 
-def test_both_fleets_share_a_queue(peer: Peer, client: Celeriac, ours: Node, theirs: Node, journal: Journal) -> None:
+def test_both_fleets_share_a_queue(
+    peer: Peer, client: Celeriac, ours: Node, theirs: Node, journal: Journal
+) -> None:
     until(lambda: "ready" in theirs.log, 30)
     keys = [f"mine{i}" for i in range(1000)]
     publish_many(client, "record", [(key, 0.002) for key in keys])

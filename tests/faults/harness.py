@@ -2,7 +2,7 @@
 
 1. `Node`: a worker process group started from the command line; its log goes to a file.
 2. `until`: waits for an event with a deadline.
-3. `Journal`, `Report`: what was run, against what was published (Jepsen's words: lost, unexpected, duplicated).
+3. `Journal`, `Report`: what was run, against what was published, in Jepsen's words.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Journal:
 
 
 class Report(NamedTuple):
-    """`lost`: published, never run to the end. `unexpected`: run, never published. `duplicated`: ended twice."""
+    """`lost`: published, never ended. `unexpected`: run, never published. `duplicated`: ended twice."""
 
     lost: set[str]
     unexpected: set[str]
@@ -99,7 +99,9 @@ def publish_many(client: Celeriac, name: str, calls: Iterable[tuple[Any, ...]]) 
     )
 
 
-def environment(broker: str, backend: str | None, journal: Path, conf: Mapping[str, Any] | None = None) -> dict[str, str]:
+def environment(
+    broker: str, backend: str | None, journal: Path, conf: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     env = {
         **os.environ,
         "FAULTS_BROKER": broker,
@@ -126,7 +128,19 @@ class Node:
         python: str = sys.executable,
         module: str = "celeriac",
     ) -> None:
-        self.command = [python, "-m", module, "-A", app, "worker", "-n", f"{name}@test", "-l", "info", *arguments]
+        self.command = [
+            python,
+            "-m",
+            module,
+            "-A",
+            app,
+            "worker",
+            "-n",
+            f"{name}@test",
+            "-l",
+            "info",
+            *arguments,
+        ]
         self.env = dict(env)
         self.log_path = log
         self.process: subprocess.Popen[bytes] | None = None

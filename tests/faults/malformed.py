@@ -1,4 +1,4 @@
-"""Malformed messages of every class: envelopes (bytes) and messages (headers, bodies) that no worker may die of."""
+"""Malformed envelopes (bytes) and messages (headers, bodies) of every class: no worker may die of them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def envelopes() -> dict[str, bytes]:
         "content-encoding unknown": _envelope(**{"content-encoding": "klingon"}),
     }
     return {
-        name: value if isinstance(value, bytes) else json.dumps(value).encode() for name, value in made.items()
+        name: value if isinstance(value, bytes) else json.dumps(value).encode()
+        for name, value in made.items()
     }
 
 
@@ -124,7 +125,5 @@ def bad_messages() -> dict[str, Message]:
     made["pickle"] = _message(b"\x80\x04N.")._replace(
         content_type="application/x-python-serialize", content_encoding="binary"
     )
-    made["chain endless"] = _message(
-        json.dumps([[1, 2], {}, {"chain": [cycle] * 3 + [7]}]).encode()
-    )
+    made["chain endless"] = _message(json.dumps([[1, 2], {}, {"chain": [cycle] * 3 + [7]}]).encode())
     return made

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from tests.faults.harness import Journal, Node, alive, check, publish_many, until
 
 from celeriac import Celeriac
 from celeriac.result import AsyncResult
-from tests.faults.harness import Journal, Node, alive, check, publish_many, until
 
 Start = Callable[..., Node]
 
@@ -27,10 +27,8 @@ def drained(client: Celeriac) -> bool:
 
 
 @pytest.mark.timeout(240)
-def test_whole_workers_are_killed_every_two_seconds(
-    client: Celeriac, node: Start, journal: Journal
-) -> None:
-    """F1: 20,000 tasks of 0–20 ms, two workers of four, a kill of a whole worker every two seconds."""
+def test_whole_workers_are_killed_every_two_seconds(client: Celeriac, node: Start, journal: Journal) -> None:
+    """F1: 20,000 tasks of 0 to 20 ms, two workers of four, a whole worker killed every two seconds."""
     chance = random.Random(7)
     keys = [f"k{i}" for i in range(20_000)]
     publish_many(client, "record", [(key, chance.uniform(0, 0.02)) for key in keys])
@@ -94,7 +92,7 @@ def test_a_killed_child_is_replaced_and_its_task_runs_again_within_two_seconds(
 def test_a_killed_node_s_work_runs_elsewhere_within_ten_seconds(
     client: Celeriac, node: Start, journal: Journal
 ) -> None:
-    """The other worker of this machine finds the ledger; another machine would wait for the lease to lapse."""
+    """The other worker of this machine finds the ledger; another machine waits for the lease to lapse."""
     first = node("-c", "1", name="n1")
     publish(client, "record", ["long"], 3.0)
     until(lambda: journal.count("start")["long"] == 1, 20)
@@ -107,7 +105,7 @@ def test_a_killed_node_s_work_runs_elsewhere_within_ten_seconds(
 def test_a_node_of_another_machine_is_swept_when_its_lease_lapses(
     client: Celeriac, node: Start, journal: Journal, tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the ledger (another run folder stands for another machine) the lease decides: under ten seconds."""
+    """Without the ledger (another run folder stands for another machine) the lease decides: in ten seconds."""
     first = node("-c", "1", name="n1")
     publish(client, "record", ["long"], 3.0)
     until(lambda: journal.count("start")["long"] == 1, 20)
@@ -154,7 +152,7 @@ def test_poison_is_dead_lettered_after_three_kills_and_nobody_else_is(
 
 
 def test_a_zombie_settles_nothing(client: Celeriac, node: Start, journal: Journal) -> None:
-    """F7: a stopped worker's task runs elsewhere; when it wakes up, it finds its lease gone and kills its child."""
+    """F7: a stopped worker's task runs elsewhere; when it wakes up, it finds its lease gone."""
     zombie = node("-c", "1", name="zombie")
     result: AsyncResult[str] = client.send_task("record", args=("z", 2.0))
     until(lambda: journal.count("start")["z"] == 1, 20)

@@ -9,10 +9,10 @@
 The life of a message, and every arrow is ONE atomic step of the broker:
 
     published ─▶ queued ─▶ held(consumer, tag) ─▶ settled            gone, dead-lettered, or queued again
-                  ▲  delayed ─┘(when due)      └─▶ released / swept   queued again; crashes + 1 if it was running
+                  ▲  delayed ─┘(when due)      └─▶ released / swept   queued again; crashes + 1 if it ran
 
 - A consumer is a lease: registered by `Broker.consumer`, kept alive by `Broker.beat`, given up by
-  `Consumer.close`, taken away by `Broker.release` (its process died) or `Broker.sweep` (its node fell silent).
+  `Consumer.close`, taken away by `Broker.release` (its process died) or `Broker.sweep` (its node is silent).
 - Fencing: a settlement is accepted only while its consumer still holds the tag. A refused settlement has no
   effect at all: no result, no follow-up, no acknowledgement.
 - Quarantine: a message whose process died while running it (`crashes` ≥ 1) is delivered alone, and the next
@@ -84,7 +84,7 @@ class Queue(NamedTuple):
 class Outgoing(NamedTuple):
     """One message to publish.
 
-    Either `queue` names the queue, or `exchange` and `routing_key` are resolved through the declared bindings.
+    Either `queue` names the queue, or `exchange` and `routing_key` are resolved through the bindings.
     At most one of `countdown` (seconds from the broker's now) and `due` (epoch seconds) is given.
     `priority` has the transport's wire meaning (Redis: 0 is most urgent).
     """
@@ -286,7 +286,7 @@ class Broker(Protocol):
         """Delete dead letters; return how many there were."""
 
     def revoke(self, ids: Sequence[str], *, ttl: float) -> None:
-        """Record task ids that must not start; the record lives `ttl` seconds and needs no worker to be up."""
+        """Record task ids that must not start; the record lives `ttl` seconds and needs no worker."""
 
     def revoked(self) -> Sequence[str]:
         """All ids now on record as revoked."""
