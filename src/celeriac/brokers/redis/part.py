@@ -38,6 +38,9 @@ _monotonic = time.monotonic
 _QUARANTINE_MS: Final = int(QUARANTINE * 1000)
 _CACHING: Final = pack(("CLIENT", "CACHING", "YES"))
 _TRACKING: Final = pack(("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP"))
+#: Seconds after which an exchange looks at everything again: the server's clock, how much is held for us.
+LOOK: Final = 0.5
+_LOOK: Final = 8  # its place among the arguments
 #: Seconds given to the farewell of a consumer whose server may be gone.
 _FAREWELL: Final = 2.0
 _decode = virtual.decode
@@ -78,6 +81,9 @@ class Part:
         self._channel = Channel()
         self._tracked: Link | None = None
         self._refused_tracking = False
+        self._looked_by: Link | None = None  # the link of the last exchange that looked at everything,
+        self._look_at = 0.0  # and when the next one is due
+        self._clock = 0.0  # the server's clock minus ours
         self._tries = 0  # how often the last `_run` sent its request
         self._key = layout.queue(self.queues[0]).leases
         self._orders = [self._order(i) for i in range(len(self.queues))]
@@ -118,6 +124,7 @@ class Part:
         keys: tuple[bytes, ...] = order.keys
         args: list[Any] = [
             self._consumer, limit, len(order.queues), len(self._layout.steps), len(rich), *self._databases,
+            b"1",
         ]  # fmt: skip
         for tags in plain:
             args.append(len(tags))
@@ -134,9 +141,13 @@ class Part:
                 self._routes,
                 self._spec.results,
             )
-        data = EXCHANGE.packed(keys, args)
+
+        def attempt(link: Link, deadline: float) -> list[Any]:
+            args[_LOOK] = b"0" if link is self._looked_by and _monotonic() < self._look_at else b"1"
+            return EXCHANGE.request(link, EXCHANGE.packed(keys, args), deadline)  # type: ignore[no-any-return]
+
         try:
-            reply = self._run(lambda link, deadline: EXCHANGE.request(link, data, deadline))
+            reply = self._run(attempt)
         except OperationalError:
             self.doubt(settlements)
             raise
@@ -200,10 +211,13 @@ class Part:
             ]
         if deliveries and len(self.queues) > 1:
             self._turn = (self._turn + 1) % len(self.queues)
-        if counts != [len(held[queue]) for queue in order.queues]:
-            deliveries += self._recover()
+        if counts:  # the server looked at everything
+            self._looked_by, self._look_at = self._channel.link, _monotonic() + LOOK
+            self._clock = now / 1000 - _monotonic()
+            if counts != [len(held[queue]) for queue in order.queues]:
+                deliveries += self._recover()
         next_due = None if change < 0 else max(0, change - now) / 1000
-        return Received(deliveries, stale, False, now / 1000, next_due)
+        return Received(deliveries, stale, False, self._clock + _monotonic(), next_due)
 
     def doubt(self, settlements: Iterable[Settlement]) -> None:
         """These may or may not have been done; when they come again and are gone, that is not stale."""

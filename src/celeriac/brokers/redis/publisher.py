@@ -19,7 +19,7 @@ from celeriac.brokers.base import Outgoing
 from celeriac.brokers.redis.keys import Layout, QueueKeys
 from celeriac.brokers.redis.routes import Routes
 from celeriac.brokers.redis.scripts import PUBLISH
-from celeriac.brokers.redis.settling import due_of, mark_fanout
+from celeriac.brokers.redis.settling import due_of, mark_fanout, tells_due
 from celeriac.brokers.routing import unroutable
 from celeriac.exceptions import OperationalError
 from celeriac.transport.redis.link import Link, Refused, ReplyError, pack, refusal
@@ -162,8 +162,8 @@ class Publisher:
                     if name == queue:
                         open_lists[name, priority] = listed
                 else:
-                    tells = b"1" if message.headers.get("eta") else b"0"
-                    part.later.setdefault(names, []).extend((index, kind, ms, tells, envelope))
+                    words = (index, kind, ms, tells_due(out), envelope)
+                    part.later.setdefault(names, []).extend(words)
             if route.channel is not None:
                 shouts.append((route.channel, mark_fanout(envelope)))
         return batches, shouts

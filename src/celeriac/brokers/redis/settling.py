@@ -17,7 +17,7 @@ from celeriac.brokers.redis.routes import Routes
 from celeriac.brokers.routing import unroutable
 from celeriac.wire import virtual
 
-__all__ = ["FANOUT_MARK", "due_of", "mark_fanout", "write_settlements"]
+__all__ = ["FANOUT_MARK", "due_of", "mark_fanout", "tells_due", "write_settlements"]
 
 #: Head of an envelope on a fan-out channel that our own queues have got already.
 FANOUT_MARK = b'{"celeriac-fanout":1,'
@@ -30,6 +30,11 @@ def due_of(out: Outgoing) -> tuple[bytes, int]:
     if out.due is not None:
         return b"2", math.ceil(out.due * 1000)
     return b"0", 0
+
+
+def tells_due(out: Outgoing) -> bytes:
+    """1 when the message itself says when it is due, so that a Celery worker would wait for it."""
+    return b"1" if out.message.headers.get("eta") else b"0"
 
 
 def mark_fanout(envelope: bytes) -> bytes:
@@ -83,13 +88,20 @@ def _write_follow_up(out: Outgoing, call: Script, layout: Layout, routes: Routes
         # Nobody is there to catch an error: it is kept where the operator sees it.
         lost = layout.queue(out.routing_key or out.exchange)
         reason = str(unroutable(out))
-        call.args += (call.key(lost.dead, lost.letters, lost.seq), b"3", reason, 0, envelope)
+        call.args += (call.key(lost.dead, lost.letters, lost.seq), b"3", reason, 0, 0, envelope)
         return 1
     kind, ms = due_of(out)
     index = layout.index(out.priority)
     for name in route.queues:
         names = layout.queue(name)
-        call.args += (call.key(names.lists[index], names.delayed, names.seq), kind, ms, index, envelope)
+        call.args += (
+            call.key(names.lists[index], names.delayed, names.seq, names.leases),
+            kind,
+            ms,
+            index,
+            tells_due(out),
+            envelope,
+        )
     if route.channel:
-        call.args += (call.key(route.channel), b"4", 0, 0, mark_fanout(envelope))
+        call.args += (call.key(route.channel), b"4", 0, 0, 0, mark_fanout(envelope))
     return len(route.queues) + bool(route.channel)

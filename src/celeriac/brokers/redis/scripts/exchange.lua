@@ -10,20 +10,21 @@
 --   7 dead        zset    id -> ms
 --   8 letters     hash    id -> "<crashes>:<length of reason>:<reason><envelope>"
 --   9...          lists   one for each priority step, most urgent first
--- then, where ARGV points to them: the keys of follow-ups (list, delayed, seq; dead, letters, seq; or a channel)
--- and of results (string, also the channel on which the document is published).
+-- then, where ARGV points to them: the keys of follow-ups (list, delayed, seq, leases; dead, letters, seq; or a
+-- channel) and of results (string, also the channel on which the document is published).
 --
 -- ARGV: consumer, limit, queues, lists, rich settlements, database of results (-1: this one), this database,
---   quarantine ms;
+--   quarantine ms, whether to look at everything (1) or to take the short way where it leads (0);
 --   for each queue: n, then n tags that are acknowledged and nothing else;
 --   for each rich settlement: queue, tag, verdict, reason, follow-ups, results;
 --     for each follow-up: key index, kind (0 now, 1 in ms, 2 at ms, 3 to the dead letters, 4 to a channel),
---       ms or reason, list index, envelope;
+--       ms or reason, list index, whether it says itself when it is due (see publish.lua), envelope;
 --     for each result: key index, ttl ms (0: none), document.
 --
 -- Returns {1} when a lease is gone (nothing was done), else
 --   {0, now ms, ms of the next change or -1, stale {queue, tag, ...}, counts held {...},
 --    queue, first tag, {envelopes}, ...}; tags go up by 16. A suspect comes alone.
+--   By the short way 'now' and the counts are 0: not looked up.
 
 local call = redis.call
 local consumer, limit = ARGV[1], tonumber(ARGV[2])
@@ -36,10 +37,7 @@ for base = 0, (queues - 1) * width, width do
   end
 end
 
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local p = 9
-
+local p = 10
 for base = 0, (queues - 1) * width, width do
   local count = tonumber(ARGV[p])
   local last = p + count
@@ -49,6 +47,68 @@ for base = 0, (queues - 1) * width, width do
   p = last + 1
 end
 
+local reply = {0, 0, -1, {}, 0}
+
+-- No more than a fair share: the other consumers of the queue may be idle.
+local function share(base, depth, room)
+  if room == 1 then
+    return 1
+  end
+  return math.min(room, math.max(1, math.ceil(depth / call('ZCARD', KEYS[base + 1]))))
+end
+
+local function take(queue, base, index, want)
+  local envelopes = call('RPOP', KEYS[base + 9 + index], want)
+  if not envelopes then
+    return 0
+  end
+  local count = #envelopes
+  local tag = call('INCRBY', KEYS[base + 3], 16 * count) - 16 * (count - 1) + index
+  local size = #reply
+  reply[size + 1], reply[size + 2], reply[size + 3] = queue, tag, envelopes
+  if count == 1 then
+    call('HSET', KEYS[base + 2], tag, envelopes[1])
+    return 1
+  end
+  local fields = {}
+  size = 0
+  for i = 1, count do
+    fields[size + 1], fields[size + 2] = tag, envelopes[i]
+    size, tag = size + 2, tag + 16
+    if size == 4000 then
+      call('HSET', KEYS[base + 2], unpack(fields, 1, size))
+      size = 0
+    end
+  end
+  if size > 0 then
+    call('HSET', KEYS[base + 2], unpack(fields, 1, size))
+  end
+  return count
+end
+
+-- The short way: nothing to settle but acknowledgements, nothing delayed, no suspects, one list each.
+local short = rich == 0 and ARGV[9] == '0'
+for base = 0, (queues - 1) * width, width do
+  short = short
+    and call('EXISTS', KEYS[base + 4], KEYS[base + 5], unpack(KEYS, base + 10, base + width)) == 0
+end
+if short then
+  for queue = 0, queues - 1 do
+    local base = queue * width
+    if limit == 1 then
+      limit = limit - take(queue, base, 0, 1)
+    elseif limit > 1 then
+      local depth = call('LLEN', KEYS[base + 9])
+      if depth > 0 then
+        limit = limit - take(queue, base, 0, share(base, depth, limit))
+      end
+    end
+  end
+  return reply
+end
+
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stale, results = {}, {}
 
 local function bury(dead, letters, seq, crashes, reason, envelope)
@@ -70,7 +130,7 @@ end
 
 local function follow_up(at)
   local key, kind, value = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
-  local index, envelope = ARGV[at + 3], ARGV[at + 4]
+  local index, tells, envelope = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   if kind == '3' then
     bury(KEYS[key], KEYS[key + 1], KEYS[key + 2], 0, value, envelope)
     return
@@ -78,13 +138,11 @@ local function follow_up(at)
     call('PUBLISH', KEYS[key], envelope)
     return
   end
-  local due = 0
+  local due = tonumber(value)
   if kind == '1' then
-    due = now + tonumber(value)
-  elseif kind == '2' then
-    due = tonumber(value)
+    due = now + due
   end
-  if due <= now then
+  if due <= now or (tells == '1' and call('ZCOUNT', KEYS[key + 3], now, '+inf') == 0) then
     call('LPUSH', KEYS[key], envelope)
   else
     local unique = string.format('%016.0f', call('INCRBY', KEYS[key + 2], 16))
@@ -118,7 +176,7 @@ for _ = 1, rich do
     if held then
       follow_up(p)
     end
-    p = p + 5
+    p = p + 6
   end
   for _ = 1, documents do
     if held then
@@ -149,7 +207,6 @@ end
 
 -- What is due moves to its list; suspects are looked at in all queues first, for they go alone.
 local next_change = -1
-local reply = {0, now, -1, stale, {}}
 
 local function soonest(ms)
   if next_change < 0 or ms < next_change then
@@ -193,46 +250,22 @@ local function take_suspect(queue, base)
   return true
 end
 
-local function take(queue, base, room)
+local function take_all(queue, base, room)
   local lengths, depth = {}, 0
   for index = 0, lists - 1 do
     lengths[index] = call('LLEN', KEYS[base + 9 + index])
     depth = depth + lengths[index]
   end
-  if depth == 0 then
-    return 0
-  end
-  -- No more than a fair share: the other consumers of the queue may be idle.
-  local want = math.min(room, math.max(1, math.ceil(depth / call('ZCARD', KEYS[base + 1]))))
-  local taken = 0
+  local taken, want = 0, depth > 0 and share(base, depth, room) or 0
   for index = 0, lists - 1 do
     if lengths[index] > 0 and taken < want then
-      local envelopes = call('RPOP', KEYS[base + 9 + index], want - taken)
-      local count = #envelopes
-      local tag = call('INCRBY', KEYS[base + 3], 16 * count) - 16 * (count - 1) + index
-      local fields, size = {}, 0
-      reply[#reply + 1] = queue
-      reply[#reply + 1] = tag
-      reply[#reply + 1] = envelopes
-      for i = 1, count do
-        fields[size + 1] = tag
-        fields[size + 2] = envelopes[i]
-        size = size + 2
-        tag = tag + 16
-        if size == 4000 then
-          call('HSET', KEYS[base + 2], unpack(fields, 1, size))
-          size = 0
-        end
-      end
-      if size > 0 then
-        call('HSET', KEYS[base + 2], unpack(fields, 1, size))
-      end
-      taken = taken + count
+      taken = taken + take(queue, base, index, want - taken)
     end
   end
   return taken
 end
 
+reply[2], reply[4], reply[5] = now, stale, {}
 local alone = false
 for queue = 0, queues - 1 do
   promote(queue * width)
@@ -240,7 +273,7 @@ for queue = 0, queues - 1 do
 end
 for queue = 0, queues - 1 do
   if limit > 0 and not alone then
-    limit = limit - take(queue, queue * width, limit)
+    limit = limit - take_all(queue, queue * width, limit)
   end
   reply[5][queue + 1] = call('HLEN', KEYS[queue * width + 2])
 end

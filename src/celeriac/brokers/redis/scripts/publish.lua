@@ -11,8 +11,9 @@
 -- Returns 1, or 0 when the batch was here before.
 
 local call = redis.call
-local last = call('GET', KEYS[1])
+local last = call('SET', KEYS[1], ARGV[1], 'EX', 120, 'GET')
 if last and tonumber(last) >= tonumber(ARGV[1]) then
+  call('SET', KEYS[1], last, 'EX', 120)
   return 0
 end
 
@@ -23,7 +24,7 @@ if #KEYS == 2 then
 else
   local time = call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local alone = #call('ZRANGEBYSCORE', KEYS[4], now, '+inf', 'LIMIT', 0, 1) == 0
+  local alone = call('ZCOUNT', KEYS[4], now, '+inf') == 0
   for at = 2, #ARGV, 5 do
     local index, kind, due, tells = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3]
     local envelope = ARGV[at + 4]
@@ -38,5 +39,4 @@ else
     end
   end
 end
-call('SET', KEYS[1], ARGV[1], 'EX', 120)
 return 1
