@@ -7,7 +7,8 @@ import uuid
 import pytest
 
 from celeriac.backends.memory import MemoryBackend
-from celeriac.brokers.memory import MemoryBroker, Waiting
+from celeriac.brokers.memory import MemoryBroker
+from celeriac.brokers.memory.store import Waiting
 from celeriac.conformance import BrokerContract, ResultBackendContract
 from celeriac.conformance.machine import Clock, Stores, broker_machine
 

@@ -1,1 +1,1 @@
-"""Transports. `base.py` is the seam; `memory.py` is the reference implementation: read that first."""
+"""Transports. `base.py` is the seam; `memory/` is the reference implementation: read that first."""

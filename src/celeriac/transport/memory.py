@@ -3,7 +3,7 @@
 1. `Board`: documents by id, with expiry, and the watchers to be told about new ones.
 2. `board(name)`: the one board of that name in this process.
 
-Not here: queues (`brokers/memory.py`), what is in a document (`wire/results.py`).
+Not here: queues (`brokers/memory/`), what is in a document (`wire/results.py`).
 """
 
 from __future__ import annotations
