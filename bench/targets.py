@@ -30,6 +30,15 @@ def times(measure: str, peer: str, ours: str = OURS, figure: str = "tasks/s") ->
     return lambda summary: summary[measure, ours, figure].median / summary[measure, peer, figure].median
 
 
+def frugality(measure: str, peer: str) -> Callable[[Summary], float]:
+    """The peer's processor time per task, worker and broker together, divided by ours."""
+
+    def spent(summary: Summary, contender: str) -> float:
+        return sum(summary[measure, contender, f"{part} µs/task"].median for part in ("worker", "broker"))
+
+    return lambda summary: spent(summary, peer) / spent(summary, OURS)
+
+
 def time_of_raw(summary: Summary) -> float:
     """The time of our `delay()` divided by that of redis-py's LPUSH."""
     return 1 / times("enqueue-one", "raw", figure="messages/s")(summary)
@@ -42,6 +51,10 @@ TARGETS = [
     Target("drain, results stored, 2 processes: x celery", times("drain-on-2", "celery"), 20),
     Target("drain, results stored, 2 processes: x huey", times("drain-on-2", "huey"), 4),
     Target("drain, results stored, 2 processes: x raw (stretch)", times("drain-on-2", "raw"), 0.5),
+    Target("processor time, results off: celery's over ours", frugality("drain-off-2", "celery"), 25),
+    Target("processor time, results off: dramatiq's over ours", frugality("drain-off-2", "dramatiq"), 4),
+    Target("processor time, results stored: celery's over ours", frugality("drain-on-2", "celery"), 20),
+    Target("processor time, results stored: huey's over ours", frugality("drain-on-2", "huey"), 4),
     Target("delay() one by one: x celery", times("enqueue-one", "celery", figure="messages/s"), 4),
     Target("delay() one by one: time over redis-py LPUSH", time_of_raw, 1.6, at_least=False),
     Target("delay(): Python calls", median("calls", "Python calls"), 40, at_least=False),
@@ -111,7 +124,7 @@ def verdicts(results: Sequence[Result]) -> list[Verdict]:
     for target in TARGETS:
         try:
             value = target.value(summary)
-        except KeyError:
+        except (KeyError, ZeroDivisionError):  # not measured, or too short to measure
             value = None
         found.append(Verdict(target.title, value, target.bound, target.at_least))
     return found
