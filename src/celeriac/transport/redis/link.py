@@ -121,7 +121,8 @@ class Link:
     """
 
     __slots__ = (
-        "_buffer", "_is_tls", "_reader", "_sock", "address", "closed", "mode", "protocol", "pushes", "where",
+        "__weakref__", "_buffer", "_is_tls", "_reader", "_sock", "address", "closed", "mode", "protocol",
+        "pushes", "where",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, where: str, *, is_tls: bool) -> None:

@@ -111,6 +111,7 @@ class Pool:
         self.idle: list[Channel] = []
         self._idle_at: dict[Address | None, list[Channel]] = {None: self.idle}
         self._nodes: list[Address] = []  # by slot; empty until asked for
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         _pools.add(self)
 
     def run(self, key: str | bytes, work: Callable[[Link, float], T], *, timeout: float | None = None) -> T:
@@ -144,8 +145,7 @@ class Pool:
             try:
                 if channel.link is None or channel.link.closed:
                     attempt += 1  # a link from the pool may have gone stale: its failure costs no pause
-                    channel.link = dial(self.server, deadline, address)
-                    channel.link.address = address
+                    channel.link = self._dial(deadline, address)
                 return work(channel.link, deadline)
             except Moved as exc:
                 channel.drop()
@@ -175,7 +175,7 @@ class Pool:
 
     def open(self, key: str | bytes, deadline: float) -> Link:
         """A new link to the node of `key`, for the caller alone (a consumer, a subscription)."""
-        return dial(self.server, deadline, self.address(key, deadline))
+        return self._dial(deadline, self.address(key, deadline))
 
     def forget_nodes(self) -> None:
         self._nodes = []
@@ -189,14 +189,19 @@ class Pool:
     def after_fork(self) -> None:
         """In a child: the parent's connections and identities are not ours."""
         for idle in self._idle_at.values():
-            for channel in idle:
-                channel.drop()  # closes our copy of the descriptor, says nothing on the wire
             idle.clear()
+        for link in list(self._links):
+            link.close()  # our copy of the descriptor; nothing is said on the wire
 
     def _asking(self, address: Address, deadline: float) -> Link:
+        link = self._dial(deadline, address)
+        link.call("ASKING", deadline=deadline)
+        return link
+
+    def _dial(self, deadline: float, address: Address | None) -> Link:
         link = dial(self.server, deadline, address)
         link.address = address
-        link.call("ASKING", deadline=deadline)
+        self._links.add(link)
         return link
 
     def _ask_slots(self, deadline: float) -> list[Address]:
