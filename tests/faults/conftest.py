@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.faults.harness import Journal, Node, environment
 
 from celeriac import Celeriac
-from tests.faults.harness import Journal, Node, environment
 
 
 class Store(NamedTuple):
@@ -18,6 +18,11 @@ class Store(NamedTuple):
     name: str
     broker: str
     backend: str
+
+    @property
+    def path(self) -> Path:
+        """The file of an embedded store."""
+        return Path(self.broker.removeprefix("sqlite:///"))
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -46,11 +51,17 @@ def client(store: Store) -> Iterator[Celeriac]:
 
 @pytest.fixture
 def node(store: Store, journal: Journal, tmp_path: Path) -> Iterator[Callable[..., Node]]:
-    """Starts workers; kills what is left of them at the end."""
+    """Starts workers, with `extra` in their environment; kills what is left of them at the end."""
     nodes: list[Node] = []
 
-    def start(*arguments: str, name: str = "n1", conf: dict[str, Any] | None = None, **kwargs: Any) -> Node:
-        env = environment(store.broker, store.backend, journal.path, conf)
+    def start(
+        *arguments: str,
+        name: str = "n1",
+        conf: dict[str, Any] | None = None,
+        extra: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> Node:
+        env = environment(store.broker, store.backend, journal.path, conf) | dict(extra or {})
         found = Node(env, *arguments, name=name, log=tmp_path / f"{name}.log", **kwargs)
         nodes.append(found)
         return found
