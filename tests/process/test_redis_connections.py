@@ -55,7 +55,9 @@ class Certificates:
         extensions = folder / "extensions"
         extensions.write_text("subjectAltName=IP:127.0.0.1\n")
         new = ["req", "-newkey", "rsa:2048", "-nodes", "-subj"]
-        self._openssl(*new, "/CN=test authority", "-x509", "-days", "2", "-keyout", ca_key, "-out", self.ca)
+        usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]  # Python 3.13 insists on it
+        authority = ["/CN=test authority", "-x509", "-days", "2", *usage]
+        self._openssl(*new, *authority, "-keyout", ca_key, "-out", self.ca)
         self._openssl(*new, "/CN=127.0.0.1", "-keyout", self.key, "-out", request)
         signing = ["-CA", self.ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "2", "-extfile", extensions]
         self._openssl("x509", "-req", "-in", request, *signing, "-out", self.cert)
