@@ -57,6 +57,14 @@ class Event(NamedTuple):
     at: float
 
 
+def _events(lines: Iterable[str]) -> list[Event]:
+    found = []
+    for line in lines:
+        what, key, pid, at = line.split()
+        found.append(Event(what, key, int(pid), float(at)))
+    return found
+
+
 class Journal:
     """The lines that bodies leave."""
 
@@ -65,11 +73,15 @@ class Journal:
         path.touch()
 
     def events(self) -> list[Event]:
-        found = []
-        for line in self.path.read_text().splitlines():
-            what, key, pid, at = line.split()
-            found.append(Event(what, key, int(pid), float(at)))
-        return found
+        return _events(self.path.read_text().splitlines())
+
+    def latest(self) -> list[Event]:
+        """The last thousand or so."""
+        with self.path.open() as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 50_000))
+            lines = file.read().splitlines()
+        return _events(lines[1:] if size > 50_000 else lines)
 
     def count(self, what: str) -> Counter[str]:
         return Counter(event.key for event in self.events() if event.what == what)

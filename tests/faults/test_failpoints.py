@@ -181,6 +181,22 @@ def test_our_own_code_fails(load: Load, node: Start, point: str) -> None:
 
 
 @pytest.mark.parametrize("store", ["redis"], indirect=True)
+def test_results_in_another_store_are_there_before_the_delivery_is_settled(
+    store: Store, journal: Journal, node: Start, tmp_path: Path
+) -> None:
+    backend = f"sqlite:///{tmp_path / 'results.db'}"
+    client = Celeriac("client", broker=store.broker, backend=backend, set_as_current=False)
+    client.conf.update(task_default_queue="faults")
+    load = Load(client, journal, store, tmp_path / "fired")
+    extra = load.environ(*entries("results.stored", (1, 3, 4), "kill")) | {"FAULTS_BACKEND": backend}
+    worker = node("-c", "2", conf=CONF, extra=extra)
+    until(load.ended, 30)
+    assert worker.stop() == 0
+    load.check("results.stored.1", set(load.fired().values()))
+    client.close()
+
+
+@pytest.mark.parametrize("store", ["redis"], indirect=True)
 @pytest.mark.parametrize("operation", ["register", "take", "settle", "followup", "beat"])
 def test_connections_are_dropped(load: Load, node: Start, operation: str) -> None:
     """Sent, and no reply; then the reply, and no connection. Nothing runs twice: nobody died. (SQLite has no

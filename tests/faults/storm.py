@@ -1,0 +1,191 @@
+"""Kills whole workers under load, one after the other, and says what became of the tasks (row F1).
+
+1. `Storm`: publishes, kills, restarts, waits for the end.
+2. `Findings`: the figures, in the words of `harness.check`; `recoveries`: how soon what ran in a killed
+   worker ran again.
+
+The same for our workers and for Celery's, which are the negative control (`control.py`): a harness that finds
+nothing there is broken.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.faults.harness import Event, Journal, Node, check, publish_many, until
+
+from celeriac import Celeriac
+
+#: Messages that wait at least while kills go on, and how many are published when there are fewer.
+LOW, BATCH = 1000, 2000
+#: Seconds without any progress after which what has not run counts as lost.
+QUIET = 5.0
+
+
+class Kill(NamedTuple):
+    """A worker's death: when (epoch seconds) and which processes."""
+
+    at: float
+    pids: frozenset[int]
+
+
+class Findings(NamedTuple):
+    """`lost`: published and never run to the end. `stranded`: what the broker keeps as handed out, to nobody
+    who lives (some of it may have run). `unexcused`: tasks that ran twice although no worker died while it had them."""
+
+    seconds: float
+    kills: int
+    published: int
+    lost: int
+    stranded: int
+    unexpected: int
+    duplicated: int
+    unexcused: int
+    dead: int
+    recoveries: Sequence[float]
+
+    def text(self) -> str:
+        """A table for a person."""
+        rows = {
+            "kills": f"{self.kills:,} in {self.seconds:.0f} s",
+            "published": f"{self.published:,}",
+            "lost": f"{self.lost:,}",
+            "still handed out": f"{self.stranded:,}",
+            "unexpected": f"{self.unexpected:,}",
+            "dead-lettered": f"{self.dead:,}",
+            "ran twice": f"{self.duplicated:,}",
+            "  without a kill": f"{self.unexcused:,}",
+            "recovery": self.recovery(),
+        }
+        return "\n".join(f"{name:20}{value:>12}" for name, value in rows.items())
+
+    def recovery(self) -> str:
+        """Percentiles of `recoveries`."""
+        found = sorted(self.recoveries)
+        if not found:
+            return "nothing came back"
+        marks = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+        last = len(found) - 1
+        values = (f"{name} {found[min(last, int(len(found) * mark))]:.2f} s" for name, mark in marks.items())
+        return f"{' · '.join(values)} ({len(found):,} tasks that ran when their worker was killed)"
+
+
+class Storm:
+    """One run.
+
+    Args:
+        client: publishes, and tells how many messages wait.
+        nodes: the workers, running.
+        stranded: how many messages are handed out although nothing moves any more.
+        patience: seconds to wait for a worker to be at work before it is killed.
+        machines: where each start of a worker gets a run folder of its own, as if on another machine, so that
+            only its lease tells that it is dead; None: they share one, and find its ledgers.
+    """
+
+    def __init__(
+        self,
+        client: Celeriac,
+        nodes: Sequence[Node],
+        journal: Journal,
+        *,
+        seed: int,
+        stranded: Callable[[], int],
+        patience: float = 20.0,
+        machines: Path | None = None,
+    ) -> None:
+        self.client = client
+        self.nodes = nodes
+        self.journal = journal
+        self.stranded = stranded
+        self.patience = patience
+        self.machines = machines
+        self.keys: list[str] = []
+        self.kills: list[Kill] = []
+        self._chance = random.Random(seed)
+        self._started = time.monotonic()
+
+    def run(self, kills: int, every: float) -> Findings:
+        """Kill `kills` workers, one each `every` seconds; wait for all tasks, or until nothing moves."""
+        for _ in range(kills):
+            self._feed()
+            time.sleep(every)  # the fault's rhythm
+            self._kill(self._chance.choice(self.nodes))
+        seconds = time.monotonic() - self._started
+        self._wait_for_the_end()
+        return self._findings(seconds)
+
+    def _feed(self) -> None:
+        if self.client.broker.depth("faults") < LOW:
+            keys = [f"k{len(self.keys) + i}" for i in range(BATCH)]
+            publish_many(self.client, "record", [(key, self._chance.uniform(0, 0.02)) for key in keys])
+            self.keys += keys
+
+    def _kill(self, victim: Node) -> None:
+        def at_work() -> bool:
+            pids = {process.pid for process in victim.family()}
+            return any(event.pid in pids for event in self.journal.latest())
+
+        until(at_work, self.patience, "the worker is at work")
+        pids = frozenset(process.pid for process in victim.family())
+        self.kills.append(Kill(time.time(), pids))
+        victim.kill()
+        if self.machines is not None:
+            victim.env["CELERIAC_RUN_DIR"] = str(self.machines / f"machine-{len(self.kills)}")
+        victim.start()
+
+    def _wait_for_the_end(self) -> None:
+        last, since = -1, time.monotonic()
+        while time.monotonic() - since < QUIET:
+            size = self.journal.path.stat().st_size
+            if size != last:
+                last, since = size, time.monotonic()
+            elif self.journal.ended() >= len(self.keys) and not self.stranded():
+                return
+            time.sleep(0.1)
+
+    def _findings(self, seconds: float) -> Findings:
+        events = self.journal.events()
+        report = check(self.keys, self.journal)
+        killed = {pid for kill in self.kills for pid in kill.pids}
+        starts = Counter(event.key for event in events if event.what == "start")
+        excused = Counter(e.key for e in events if e.what == "start" and e.pid in killed)
+        unexcused = [key for key, times in starts.items() if times > 1 + excused[key]]
+        dead = self.client.broker.stats(["faults"])[0].dead
+        return Findings(
+            seconds,
+            len(self.kills),
+            len(self.keys),
+            len(report.lost),
+            self.stranded(),
+            len(report.unexpected),
+            len(report.duplicated),
+            len(unexcused),
+            dead,
+            recoveries(events, self.kills),
+        )
+
+
+def recoveries(events: Sequence[Event], kills: Sequence[Kill]) -> list[float]:
+    """Seconds from each kill to the next start of each task that was running then and ran again."""
+    starts: Mapping[str, list[Event]] = defaultdict(list)
+    by_pid: Mapping[int, list[Event]] = defaultdict(list)
+    ended = set()
+    for event in events:
+        if event.what == "start":
+            starts[event.key].append(event)
+            by_pid[event.pid].append(event)
+        else:
+            ended.add((event.key, event.pid))
+    found = []
+    for kill in kills:
+        running = [e for pid in kill.pids for e in by_pid[pid] if (e.key, e.pid) not in ended]
+        for event in running:
+            again = [e.at for e in starts[event.key] if e.pid not in kill.pids and e.at > kill.at]
+            if again:
+                found.append(min(again) - kill.at)
+    return found
