@@ -51,13 +51,13 @@ class _Batch:
         """Script calls, numbered so that a repetition is recognised; a transaction when there are several."""
         calls: list[bytes] = []
         for (producer, listed), envelopes in self.now.items():
-            keys: tuple[bytes, ...] = (producer + channel.name.encode(), listed)
+            keys: tuple[bytes, ...] = (producer + channel.name, listed)
             for start in range(0, len(envelopes), CHUNK):
                 channel.sequence += 1
                 calls.append(PUBLISH.packed(keys, [channel.sequence, *envelopes[start : start + CHUNK]]))
         for names, words in self.later.items():
             keys = (
-                names.producer + channel.name.encode(), names.delayed, names.seq, names.leases, *names.lists
+                names.producer + channel.name, names.delayed, names.seq, names.leases, *names.lists
             )  # fmt: skip
             for start in range(0, len(words), 5 * CHUNK):
                 channel.sequence += 1
@@ -92,7 +92,7 @@ class Publisher:
                 channel.sequence += 1
                 mark, listed = head
                 data = pack(
-                    (_EVALSHA, _SHA, 2, mark + channel.name.encode(), listed, channel.sequence, envelope)
+                    (_EVALSHA, _SHA, 2, mark + channel.name, listed, channel.sequence, envelope)
                 )
                 try:
                     channel.link.request(data, deadline)  # type: ignore[union-attr]

@@ -82,7 +82,7 @@ class Channel:
 
     def __init__(self) -> None:
         self.link: Link | None = None
-        self.name = os.urandom(9).hex()
+        self.name = os.urandom(9).hex().encode()
         self.sequence = 0
 
     def drop(self) -> None:

@@ -11,13 +11,15 @@
 -- Returns 1, or 0 when the batch was here before.
 
 local call = redis.call
-local last = call('SET', KEYS[1], ARGV[1], 'EX', 120, 'GET')
+local last = call('SET', KEYS[1], ARGV[1], 'EX', '120', 'GET')
 if last and tonumber(last) >= tonumber(ARGV[1]) then
-  call('SET', KEYS[1], last, 'EX', 120)
+  call('SET', KEYS[1], last, 'EX', '120')
   return 0
 end
 
-if #KEYS == 2 then
+if #KEYS == 2 and #ARGV == 2 then
+  call('LPUSH', KEYS[2], ARGV[2])
+elseif #KEYS == 2 then
   for first = 2, #ARGV, 4000 do
     call('LPUSH', KEYS[2], unpack(ARGV, first, math.min(first + 3999, #ARGV)))
   end
