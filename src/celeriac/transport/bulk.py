@@ -23,18 +23,14 @@ __all__ = ["delete", "numbers", "values"]
 _SIZES: Final = (64, 16, 4, 1)
 
 
-def values(connection: Connection, insert: str, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Run `insert` (which ends in VALUES) with `rows`, all of one length; return the last row's id."""
-    start, last = 0, 0
+def values(connection: Connection, insert: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Run `insert` (which ends in VALUES) with `rows`, all of one length."""
+    start = 0
     for size in _SIZES:
         while len(rows) - start >= size:
             chunk = rows[start : start + size]
-            cursor = connection.execute(
-                _statement(insert, size, len(chunk[0])), tuple(chain.from_iterable(chunk))
-            )
-            last = cursor.lastrowid or 0
+            connection.execute(_statement(insert, size, len(chunk[0])), tuple(chain.from_iterable(chunk)))
             start += size
-    return last
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,6 @@ from celeriac.brokers.sqlite.lines import DUE_AT_ONCE
 from celeriac.conformance.kit import ack, ids, message, out
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.transport import bells
-from celeriac.transport.schema import BATCH
 
 
 class Clock:
@@ -57,14 +56,14 @@ def held(broker: SqliteBroker) -> int:
 
 
 def test_a_claim_holds_so_many_and_the_rest_comes_at_once(broker: SqliteBroker) -> None:
-    broker.publish([out(f"{n}") for n in range(BATCH + 7)])
+    broker.publish([out(f"{n}") for n in range(consumer.LARGEST_CLAIM + 7)])
     one = lease(broker)
-    first = one.exchange((), 2 * BATCH)
-    assert len(first.deliveries) == BATCH
+    first = one.exchange((), 2 * consumer.LARGEST_CLAIM)
+    assert len(first.deliveries) == consumer.LARGEST_CLAIM
     assert first.next_due == 0
-    second = one.exchange(ack(*first.deliveries), 2 * BATCH)
-    assert ids([*first.deliveries, *second.deliveries]) == [f"{n}" for n in range(BATCH + 7)]
-    assert len({each.tag for each in [*first.deliveries, *second.deliveries]}) == BATCH + 7
+    second = one.exchange(ack(*first.deliveries), 2 * consumer.LARGEST_CLAIM)
+    assert ids([*first.deliveries, *second.deliveries]) == [f"{n}" for n in range(consumer.LARGEST_CLAIM + 7)]
+    assert len({each.tag for each in [*first.deliveries, *second.deliveries]}) == consumer.LARGEST_CLAIM + 7
 
 
 def test_large_messages_come_in_small_batches(broker: SqliteBroker, monkeypatch: pytest.MonkeyPatch) -> None:

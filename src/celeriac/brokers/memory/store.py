@@ -215,7 +215,11 @@ class Store:
 
     def _next_due(self, queues: Sequence[str], now: float) -> float | None:
         delayed = [heap[0][0] for queue in queues if (heap := self.lines[queue].delayed)]
-        trials = [line.trial[1] for queue in queues if (line := self.lines[queue]).suspects and line.trial]
+        trials = [
+            line.trial[1]
+            for queue in queues
+            if (line := self.lines[queue]).suspects and line.trial and line.trial[1] > now
+        ]
         return max(0.0, min(delayed + trials) - now) if delayed or trials else None
 
     def register(self, consumer: str, queues: Sequence[str], expires: float) -> None:

@@ -27,13 +27,15 @@ from celeriac.exceptions import ImproperlyConfigured
 from celeriac.transport import sqlite_results
 from celeriac.transport.bells import POLL, Bell
 from celeriac.transport.bulk import delete, numbers
-from celeriac.transport.schema import BATCH
+from celeriac.transport.schema import DELIVERIES
 from celeriac.transport.sqlite import Connection, Database
 from celeriac.transport.sqlite_results import News
 from celeriac.wire import virtual
 
 __all__ = ["SqliteConsumer"]
 
+#: Messages that one take brings at most.
+LARGEST_CLAIM: Final = 1000
 #: Bytes of envelopes that one take is meant to stay below.
 TAKE_BYTES: Final = 16_000_000
 
@@ -42,17 +44,43 @@ SECOND_HELPING: Final = 50_000
 #: … assuming that no envelope is larger than this until one was.
 SMALL: Final = 16_000
 
-STRIKE_OFF: Final = "UPDATE claim SET messages = json_set(messages, ?, 0) WHERE id = ?"
+STRIKE_OFF: Final = "UPDATE claim SET messages = json_set(messages, ?, 0) WHERE lease = ? AND first = ?"
+CLAIM: Final = "INSERT INTO claim (lease, first, messages) VALUES (?, ?, ?)"
 SLEEP: Final = "INSERT OR IGNORE INTO idle (queue, lease, bell) SELECT value, ?, ? FROM json_each(?)"
 NO_NEWS: Final = News((), ())
 
 
 class Holding(NamedTuple):
-    """What the tag of a delivery stands for."""
+    """What the tag of a delivery stands for. `claim`: number of the first delivery of its batch."""
 
     queue: str
     message: int
     crashes: int
+    claim: int
+
+
+class Claims:
+    """The deliveries that this consumer holds, by tag; and how many of each claim are left."""
+
+    def __init__(self) -> None:
+        self.holdings: dict[int, Holding] = {}
+        self._left: Counter[int] = Counter()
+
+    def add(self, tag: int, holding: Holding) -> None:
+        self.holdings[tag] = holding
+        self._left[holding.claim] += 1
+
+    def used_up_by(self, ended: Iterable[Holding]) -> list[int]:
+        """The claims of which nothing is left when `ended` are settled."""
+        ending = Counter([holding.claim for holding in ended])
+        return [claim for claim, count in ending.items() if count == self._left[claim]]
+
+    def remove(self, tags: Iterable[int]) -> None:
+        for tag in tags:
+            claim = self.holdings.pop(tag).claim
+            self._left[claim] -= 1
+            if not self._left[claim]:
+                del self._left[claim]
 
 
 Encoded = tuple[Outgoing, bytes]
@@ -74,31 +102,6 @@ class Accepted(NamedTuple):
     followups: Sequence[Encoded]
 
 
-class Claims:
-    """The deliveries that this consumer holds, by tag; and how many of each claim are left."""
-
-    def __init__(self) -> None:
-        self.holdings: dict[int, Holding] = {}
-        self._left: Counter[int] = Counter()
-
-    def add(self, tag: int, holding: Holding) -> None:
-        self.holdings[tag] = holding
-        self._left[tag // BATCH] += 1
-
-    def used_up_by(self, tags: Iterable[int]) -> list[int]:
-        """The claims of which nothing is left when `tags` are settled."""
-        ending = Counter([tag // BATCH for tag in tags])
-        return [claim for claim, count in ending.items() if count == self._left[claim]]
-
-    def remove(self, tags: Iterable[int]) -> None:
-        for tag in tags:
-            del self.holdings[tag]
-            claim = tag // BATCH
-            self._left[claim] -= 1
-            if not self._left[claim]:
-                del self._left[claim]
-
-
 class SqliteConsumer:
     """See the module's head. Made by `SqliteBroker.consumer`."""
 
@@ -108,6 +111,7 @@ class SqliteConsumer:
         self._lease = lease
         self._bell = Bell(database.wake_folder)
         self._claims = Claims()
+        self._numbered = 0  # deliveries, so far
         self._certain = True  # False: an exchange failed, and the store may know more than `_claims`
         self._queues = deque(spec.queues)
         self._largest = 0  # bytes of the largest envelope of late
@@ -136,7 +140,11 @@ class SqliteConsumer:
                 lines = self._look(store, limit)
             taken = self._take(store, lines, limit)
             tags = self._claim(connection, taken)
-            self._go_to_bed(store, len(taken) < limit)
+            self._listening = len(taken) < limit
+            if not taken and self._listening:
+                self._go_to_bed(store)  # at once: who found nothing is about to wait
+            elif not self._listening:
+                self._get_up(connection)
         store.ring()
         if news.bells:
             sqlite_results.tell(self._database, news)
@@ -162,7 +170,7 @@ class SqliteConsumer:
         there = {each.tag: each for each in leases.held(store.connection, self._lease)}
         self._claims.remove([tag for tag in self._claims.holdings if tag not in there])
         unknown = [each for tag, each in there.items() if tag not in self._claims.holdings]
-        self._take_from_claims(store.connection, [each.tag for each in unknown])
+        self._strike_off(store.connection, [(each.tag, each.claim) for each in unknown])
         store.end_trials([each.message for each in unknown])
         store.put_back([each.message for each in unknown], [each.queue for each in unknown])
 
@@ -191,11 +199,12 @@ class SqliteConsumer:
                 store.bury(held.message, end.reason)
         gone = [held.message for end, held, _ in accepted if end.verdict != REQUEUE]
         delete(connection, "message", "id", gone)
-        delete(connection, "claim", "id", self._claims.used_up_by(end.tag for end, _, _ in accepted))
+        for claim in self._claims.used_up_by(held for _, held, _ in accepted):
+            connection.execute("DELETE FROM claim WHERE lease = ? AND first = ?", (self._lease, claim))
         store.end_trials([held.message for _, held, _ in accepted if held.crashes])
         returned = [(end.tag, held) for end, held, _ in accepted if end.verdict == REQUEUE]
         if returned:
-            self._take_from_claims(connection, [tag for tag, _ in returned])
+            self._strike_off(connection, [(tag, held.claim) for tag, held in returned])
             messages = [held.message for _, held in returned]
             store.put_back(messages, [store.queue_id(held.queue) for _, held in returned])
         self._follow_up(store, [each for _, _, followups in accepted for each in followups])
@@ -203,9 +212,12 @@ class SqliteConsumer:
             connection, [each for end, _, _ in accepted for each in end.results], store.now
         )
 
-    def _take_from_claims(self, connection: Connection, tags: Sequence[int]) -> None:
-        """These are held no longer, but their messages live on: strike them off the lists."""
-        connection.executemany(STRIKE_OFF, [(f"$[{tag % BATCH}]", tag // BATCH) for tag in tags])
+    def _strike_off(self, connection: Connection, claimed: Sequence[tuple[int, int]]) -> None:
+        """These (tag, claim) are held no longer, but their messages live on: off the list."""
+        connection.executemany(
+            STRIKE_OFF,
+            [(f"$[{tag % DELIVERIES - claim}]", self._lease, claim) for tag, claim in claimed],
+        )
 
     def _follow_up(self, store: Store, outgoing: Sequence[Encoded]) -> None:
         rows: list[Row] = []
@@ -231,20 +243,17 @@ class SqliteConsumer:
         if limit <= 0:
             return []
         for line in lines:
-            if line.view.suspect and (suspect := self._take_suspect(store, line)):
+            if not line.view.suspect:
+                continue
+            if suspect := store.take_suspect(line.queue):
                 if limit > 1:
                     self._look_again(store.now)  # others may be there, but not in this trip
                 return [(line.name, suspect)]
+            self._look_again(store.trial_end(line.queue))
         return self._take_ordinary(store, lines, limit)
 
-    def _take_suspect(self, store: Store, line: Line) -> Taken | None:
-        suspect = store.take_suspect(line.queue)
-        if suspect is None:
-            self._look_again(store.trial_end(line.queue))
-        return suspect
-
     def _take_ordinary(self, store: Store, lines: Sequence[Line], limit: int) -> list[tuple[str, Taken]]:
-        room = min(limit, BATCH, max(1, TAKE_BYTES // max(self._largest, SMALL)))
+        room = min(limit, LARGEST_CLAIM, max(1, TAKE_BYTES // max(self._largest, SMALL)))
         taken: list[tuple[str, Taken]] = []
         for line in lines:
             share = line.view.share(room - len(taken))
@@ -266,46 +275,66 @@ class SqliteConsumer:
         """List what was taken under the lease; the tags."""
         if not taken:
             return range(0)
-        messages = numbers(each.id for _, each in taken)
-        cursor = connection.execute(
-            "INSERT INTO claim (lease, messages) VALUES (?, ?)", (self._lease, messages)
-        )
-        first = (cursor.lastrowid or 0) * BATCH
-        return range(first, first + len(taken))
+        first = self._numbered
+        self._numbered += len(taken)  # used up, even if the transaction fails
+        connection.execute(CLAIM, (self._lease, first, numbers(each.id for _, each in taken)))
+        tag = self._lease * DELIVERIES + first
+        return range(tag, tag + len(taken))
 
     def _hold(self, tags: range, taken: Sequence[tuple[str, Taken]]) -> list[Delivery]:
         deliveries = []
         for tag, (queue, message) in zip(tags, taken, strict=True):
-            self._claims.add(tag, Holding(queue, message.id, message.crashes))
+            self._claims.add(tag, Holding(queue, message.id, message.crashes, tags[0] % DELIVERIES))
             deliveries.append(Delivery(queue, tag, virtual.decode(message.raw), message.crashes))
         return deliveries
 
     # -- sleeping --------------------------------------------------------------------------------------------
 
-    def _go_to_bed(self, store: Store, hungry: bool) -> None:
-        """Who found less than it asked for wants to be woken; one transaction, so nothing is missed."""
-        self._listening = hungry
-        if hungry:
-            if not self._in_bed and self._bell.name:
-                ids = numbers(store.queue_id(name) for name in self._spec.queues)
-                store.connection.execute(SLEEP, (self._lease, self._bell.name, ids))
-                self._in_bed = True
-        elif self._in_bed:
-            store.connection.execute("DELETE FROM idle WHERE lease = ?", (self._lease,))
+    def _go_to_bed(self, store: Store) -> None:
+        """Ask to be woken. In the transaction that found nothing to take, so that nothing is missed."""
+        if not self._in_bed and self._bell.name:
+            ids = numbers(store.queue_id(name) for name in self._spec.queues)
+            store.connection.execute(SLEEP, (self._lease, self._bell.name, ids))
+            self._in_bed = True
+
+    def _get_up(self, connection: Connection) -> None:
+        if self._in_bed:
+            connection.execute("DELETE FROM idle WHERE lease = ?", (self._lease,))
             self._in_bed = False
 
     def _next_due(self, now: int) -> float | None:
         return None if self._alarm is None else max(0, self._alarm - now) / 1_000_000
 
     def wait(self, timeout: float) -> None:
-        pause = timeout
-        if self._listening:
-            alarm = self._next_due(self._database.now())
+        if self._listening and not self._in_bed and self._bell.name and not self._has_settled_down():
+            return
+        alarm = self._next_due(self._database.now())
+        if not self._listening:
+            pause = timeout
+        else:
             pause = min(timeout, POLL) if alarm is None else min(timeout, POLL, alarm)
         self._bell.wait(max(0.0, pause))
-        self._in_bed = (
-            False  # whoever rang took us out of it; and if nobody did, it does no harm to make sure
-        )
+        # Whoever rang got us out of bed; and if nobody did, it does no harm to lie down once more.
+        self._in_bed = False
+
+    def _has_settled_down(self) -> bool:
+        """Before a wait of some length: is there still nothing, or only what others are to take?"""
+        soon = self._next_due(self._database.now())
+        if soon is not None and soon <= SECOND_HELPING / 1_000_000:
+            return True
+        with self._database.write() as connection:
+            store = Store(self._database, connection)
+            lines = self._look(store, 1)
+            self._alarm = None
+            for line in lines:
+                if line.view.due is not None:
+                    self._look_again(line.view.due)
+                if line.view.suspect:
+                    self._look_again(store.trial_end(line.queue))
+            if any(line.view.ready for line in lines) or self._next_due(store.now) == 0:
+                return False
+            self._go_to_bed(store)
+        return True
 
     def wake(self) -> None:
         self._bell.ring()

@@ -12,15 +12,15 @@ from typing import Final, NamedTuple
 
 from celeriac.brokers.sqlite.lines import Store, microseconds
 from celeriac.transport.bulk import delete, numbers
-from celeriac.transport.schema import BATCH
+from celeriac.transport.schema import DELIVERIES
 from celeriac.transport.sqlite import Connection
 
 __all__ = ["Held", "beat", "end", "held", "lapsed", "register"]
 
 HELD: Final = f"""
-    SELECT c.id * {BATCH} + j.key, m.id, m.queue, m.crashes
+    SELECT c.lease * {DELIVERIES} + c.first + j.key, c.first, m.id, m.queue, m.crashes
     FROM claim c CROSS JOIN json_each(c.messages) j CROSS JOIN message m ON m.id = j.value
-    WHERE c.lease = ? ORDER BY c.id, j.key"""
+    WHERE c.lease = ? ORDER BY c.first, j.key"""
 
 LAPSED: Final = """
     SELECT name FROM lease WHERE expires <= ? AND id IN (
@@ -34,6 +34,7 @@ class Held(NamedTuple):
     """One delivery that a lease holds."""
 
     tag: int
+    claim: int
     message: int
     queue: int
     crashes: int

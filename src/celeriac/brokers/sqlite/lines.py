@@ -22,8 +22,10 @@ __all__ = ["Row", "Store", "Taken", "View", "microseconds"]
 #: Due messages that one transaction moves, so that a flood of them does not hold the write lock for long.
 DUE_AT_ONCE: Final = 5000
 
-MESSAGE: Final = "INSERT INTO message (queue, priority, crashes, since, raw) VALUES"
-ONE_MESSAGE: Final = f"{MESSAGE} (?, ?, ?, ?, ?)"
+MESSAGE: Final = "INSERT INTO message (queue, priority, crashes, since, raw, id) VALUES"
+#: Time goes on, and where it does not, numbers do.
+NEXT_ID: Final = "SELECT max(?, ifnull(max(id), 0) + 1) FROM message"
+ONE_MESSAGE: Final = f"{MESSAGE} (?, ?, ?, ?, ?, ({NEXT_ID}))"
 ONE_READY: Final = "INSERT INTO ready (queue, rank, since, id) VALUES (?, ?, ?, ?)"
 ONE_DELAYED: Final = "INSERT INTO delayed (queue, due, id, priority) VALUES (?, ?, ?, ?)"
 NEW_READY: Final = f"""
@@ -58,7 +60,7 @@ FRONT: Final = f"""
 #: All there is to know before a take: does the lease live, is a suspect ready, when is the next delayed
 #: message due, how many leases serve the line, how long is it (as far as that matters to who wants so many).
 LOOK: Final = f"""
-    SELECT EXISTS (SELECT 1 FROM lease WHERE id = ?3),
+    SELECT EXISTS (SELECT 1 FROM serving WHERE queue = ?1 AND lease = ?3),
         EXISTS (SELECT 1 FROM ready WHERE queue = ?1 AND rank = {SUSPECT}),
         (SELECT due FROM delayed WHERE queue = ?1 ORDER BY due LIMIT 1),
         count(*),
@@ -169,7 +171,7 @@ class Store:
             self._enqueue_all(rows)
 
     def _enqueue_one(self, row: Row) -> None:
-        message = self.connection.execute(ONE_MESSAGE, row).lastrowid
+        message = self.connection.execute(ONE_MESSAGE, (*row, self.now)).lastrowid
         if row.since <= self.now:
             rank = max(row.priority, SUSPECT + 1)
             self.connection.execute(ONE_READY, (row.queue, rank, row.since, message))
@@ -179,8 +181,9 @@ class Store:
             self._rouse_if_earliest(row.queue, row.since)
 
     def _enqueue_all(self, rows: Sequence[Row]) -> None:
-        last = values(self.connection, MESSAGE, rows)
-        first = last - len(rows) + 1  # ids of one transaction follow each other: the write lock is held
+        (first,) = self.connection.execute(NEXT_ID, (self.now,)).fetchone()
+        last = first + len(rows) - 1
+        values(self.connection, MESSAGE, [(*row, first + n) for n, row in enumerate(rows)])
         delayed = [row for row in rows if row.since > self.now]
         if len(delayed) < len(rows):
             self.connection.execute(NEW_READY, (first, last, self.now))
