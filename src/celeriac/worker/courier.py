@@ -208,7 +208,7 @@ class Courier(threading.Thread):
         pause = 0.1
         while True:
             try:
-                self._store_aside(batch)
+                batch = self._store_aside(batch)
                 if failpoints.on:
                     failpoints.begin(_kind(batch))
                 received = self.consumer.exchange(batch, want)
@@ -243,13 +243,14 @@ class Courier(threading.Thread):
         self._answer(urgent, accepted=True, stale=received.stale)
         return received
 
-    def _store_aside(self, batch: Sequence[Settlement]) -> None:
-        """Store and publish what does not ride on settlements."""
+    def _store_aside(self, batch: list[Settlement]) -> list[Settlement]:
+        """Store and publish what does not ride on settlements; what is left of them."""
         notices = [self.notices[i] for i in range(len(self.notices))]
         loose = [self.loose[i] for i in range(len(self.loose))]
         results = [*notices, *(result for end in loose for result in end.results)]
         if not self.lane.processor.carried:
             results.extend(result for settlement in batch for result in settlement.results)
+            batch = [end._replace(results=()) if end.results else end for end in batch]
         if results and self.backend is not None:
             self.backend.store(results)
             if failpoints.on:
@@ -261,6 +262,7 @@ class Courier(threading.Thread):
             self.notices.popleft()
         for _ in loose:
             self.loose.popleft()
+        return batch
 
     def _publish(self, followups: Sequence[Outgoing]) -> None:
         try:

@@ -222,6 +222,7 @@ class Heart(threading.Thread):
             return failed
         if self.target is None:
             self.backend.store([result for settlement in settlements for result in settlement.results])
+            settlements = [settlement._replace(results=()) for settlement in settlements]
         deputy = self.broker.consumer(ConsumerSpec(consumer, queues, self.ttl, self.target))
         deputy.exchange(settlements, 0)
         return failed
