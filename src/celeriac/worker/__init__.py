@@ -2,9 +2,11 @@
 
     supervisor.py  one loop: children, signals, hard limits       heart.py     leases, sweeps, burials
     template.py    the process that forks children                child.py     lane + courier, put together
-    courier.py     broker ↔ lane                                  lanes.py     where bodies run
+    courier.py     broker ↔ lane                                  lanes/       where bodies run
     request.py     one delivery → one settlement                  ledger.py    shared page: what runs and did
-    banner.py, logs.py  what a person sees                        inprocess.py a worker inside a test
+    job.py         a delivery that is to run                      telling.py   handlers, signals, logs
+    roster.py      who is idle                                    inprocess.py a worker inside a test
+    banner.py, logs.py  what a person sees
 
 `start` is the composition root: settings and options become a running node.
 """

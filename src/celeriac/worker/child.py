@@ -36,6 +36,7 @@ from celeriac.worker.template import Order, die_with_parent, obey_supervisor_onl
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
+    from celeriac.worker.roster import Roster
 
 __all__ = ["EXIT_FAILED", "EXIT_LOST", "LANES", "make_processor", "run_role", "serve"]
 
@@ -54,7 +55,9 @@ LANES: dict[str, type[Lane]] = {
 }
 
 
-def run_role(app: Celeriac, order: Order, control: socket.socket) -> int:
+def run_role(
+    app: Celeriac, order: Order, control: socket.socket, roster: Roster | None = None
+) -> int:
     """Become what the supervisor ordered; return the exit status."""
     multiprocessing.process.current_process().name = _title(order)
     options = WorkerOptions(**{**order.detail["options"], "queues": tuple(order.detail["queues"])})
@@ -62,7 +65,7 @@ def run_role(app: Celeriac, order: Order, control: socket.socket) -> int:
         return _beat(app, options, control)
     if order.role == "steward":
         return _steward(app, order, control)
-    return serve(app, options, order, control)
+    return serve(app, options, order, control, roster)
 
 
 def _title(order: Order) -> str:
@@ -98,7 +101,9 @@ def _register(broker: Broker, spec: ConsumerSpec, lane: Lane) -> Consumer | None
     return None
 
 
-def serve(app: Celeriac, options: WorkerOptions, order: Order, control: socket.socket) -> int:
+def serve(
+    app: Celeriac, options: WorkerOptions, order: Order, control: socket.socket, roster: Roster | None = None
+) -> int:
     """Consume until told to stop."""
     hostname = str(options.hostname)
     queues = tuple(options.queues or ())
@@ -121,7 +126,7 @@ def serve(app: Celeriac, options: WorkerOptions, order: Order, control: socket.s
     ledger.pulse()
     ledger.lease_taken()
     processor.revoked.update(_revoked(broker))
-    courier = Courier(consumer, app.backend, lane, ledger, on_lost=_lost)
+    courier = Courier(consumer, app.backend, lane, ledger, _lost, roster, order.slot)
     processor.courier = courier
     lane.courier = courier
     courier.start()

@@ -27,6 +27,7 @@ from celeriac.exceptions import CeleriacError, OperationalError
 if TYPE_CHECKING:
     from celeriac.worker.lanes import Lane
     from celeriac.worker.ledger import Ledger
+    from celeriac.worker.roster import Roster
 
 __all__ = ["Courier"]
 
@@ -40,6 +41,8 @@ MOST = 1000
 TRIP = 1000
 #: Seconds after which a running body counts as long: what waits behind it goes back.
 LONG = 0.05
+#: A trip that brings fewer than this has emptied the queues.
+FEW = 8
 #: Seconds of sleep at most, for the pulse in the ledger.
 NAP = 2.0
 #: Seconds for which a child that is to end waits for a broker that cannot be reached.
@@ -57,6 +60,7 @@ class Courier(threading.Thread):
         lane: where bodies run.
         ledger: this child's page, None in-process.
         on_lost: called once when the lease is gone; the child must end without finishing anything.
+        roster, slot: who of this node is idle, and our place there; None in-process.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class Courier(threading.Thread):
         lane: Lane,
         ledger: Ledger | None,
         on_lost: Callable[[], None],
+        roster: Roster | None = None,
+        slot: int = 0,
     ) -> None:
         super().__init__(name="courier", daemon=True)
         self.consumer = consumer
@@ -73,6 +79,8 @@ class Courier(threading.Thread):
         self.lane = lane
         self.ledger = ledger
         self.on_lost = on_lost
+        self.roster = roster
+        self.slot = slot
         self.outbox: deque[Settlement] = deque()
         self.notices: deque[StoredResult] = deque()
         self.loose: deque[Settlement] = deque()  # ends of deliveries that were acknowledged before they ran
@@ -85,6 +93,7 @@ class Courier(threading.Thread):
         self._ended = False
         self._posted = 0
         self._mark = 0
+        self._dry = False  # the last trip brought few: the queues have no more
         self.failure: BaseException | None = None
 
     # -- called by the lane -------------------------------------------------------------------------------
@@ -163,12 +172,17 @@ class Courier(threading.Thread):
             deadline = self.lane.tick(now)
             self._collect(pending)
             self._give_back(pending, now)
-            want = self._want(now) if self.fetching else 0
+            want = self._want(now) if self.fetching and (pending or not self._waits()) else 0
             if pending or want or self.urgent or self.notices or self.loose:
                 received = self._trip(pending, want)
                 if received is None:
                     return
-                if received.deliveries:
+                count = len(received.deliveries)
+                if want:
+                    self._dry = count < min(want, FEW)
+                if count:
+                    if self.roster is not None:
+                        self.roster.busy(self.slot)
                     self.lane.put(received.deliveries)
                     continue
                 if self.outbox or self.urgent:
@@ -184,6 +198,10 @@ class Courier(threading.Thread):
         pending.extend(outbox.popleft() for _ in range(min(len(outbox), TRIP - len(pending))))
         if outbox:  # more than one trip's worth: what the ledger calls done is not all in this trip
             self._mark = 0
+
+    def _waits(self) -> bool:
+        """True when asking for more would only be in the way of the settlement that is about to come."""
+        return self._dry and self.lane.slots == 1 and self.lane.backlog() > 0
 
     def _want(self, now: float) -> int:
         """How many to ask for: `BUDGET` seconds' worth for each slot, less what is here already."""
@@ -297,14 +315,25 @@ class Courier(threading.Thread):
             if self.outbox or self.urgent or self.notices or self.loose or self._stop_by:
                 return
             if idle:
-                self.consumer.wait(timeout)
-            elif not (self.fetching and self._want(now)):
+                self._listen(timeout)
+            elif not self.fetching or self._waits() or not self._want(now):
                 self._bell.wait(timeout)
         except OperationalError as exc:
             logger.error("Broker lost: %s; trying again.", exc)
             self._bell.wait(0.2)
         finally:
             self.asleep = _AWAKE
+
+    def _listen(self, timeout: float) -> None:
+        roster = self.roster
+        if roster is None:
+            self.consumer.wait(timeout)
+            return
+        roster.idle(self.slot)
+        self.consumer.wait(timeout)
+        patience = roster.patience(self.slot)
+        if patience and not self.lane.backlog():
+            time.sleep(patience)
 
     def _close(self) -> None:
         try:

@@ -33,6 +33,7 @@ from celeriac.worker.child import EXIT_LOST, make_processor, run_role
 from celeriac.worker.heart import Death, Heart
 from celeriac.worker.ledger import Ledger, ledger_folder
 from celeriac.worker.options import WorkerOptions
+from celeriac.worker.roster import Roster
 from celeriac.worker.template import Nursery, Order, nursery
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Supervisor:
         self.store = store
         self.queues = tuple(options.queues or ())
         self.children: dict[int, _Child] = {}
+        self.roster = Roster()
         self.wanted: dict[tuple[str, int], float] = {}  # (role, slot) → when to start it (monotonic)
         self.failures = 0
         self.ready = False
@@ -142,7 +144,7 @@ class Supervisor:
         return self.options.concurrency or 1
 
     def _entry(self, order: Order, control: socket.socket) -> int:
-        return run_role(self.app, order, control)
+        return run_role(self.app, order, control, self.roster)
 
     def _make_heart(self) -> Heart:
         broker = self.app.broker
@@ -283,6 +285,7 @@ class Supervisor:
     def _bury(self, child: _Child, code: int) -> None:
         child.control.close()
         if child.ledger is not None:
+            self.roster.busy(child.slot)
             self._say_how(child, code)
             assert self._heart is not None
             self._heart.bury(Death(child.ledger, child.innocent or code == EXIT_LOST, child.verdicts))
