@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from celeriac.brokers.base import DEAD, QUARANTINE, REQUEUE, Broker, Consumer, Delivery
+from celeriac.brokers.base import DEAD, QUARANTINE, REQUEUE, Broker, Consumer, ConsumerSpec, Delivery
 from celeriac.conformance.kit import StoreKit, ack, ids, out, until
 
 __all__ = ["LeaseContract"]
@@ -69,6 +69,33 @@ class LeaseContract(StoreKit):
         assert ids(consumer.exchange((), 1).deliveries) == ["a"]
         until(lambda: connect().sweep(["celery"]) == 1, what="the sweep of the lapsed lease")
         assert broker.depth("celery") == 1
+
+    def test_held_shows_what_a_consumer_holds_and_changes_nothing(
+        self, connect: Callable[[], Broker]
+    ) -> None:
+        broker = connect()
+        broker.publish([out("a"), out("b"), out("c")])
+        consumer_id, consumer = self.consumer(broker)
+        taken = consumer.exchange((), 2).deliveries
+        for _ in range(2):
+            held = connect().held(consumer_id, ["celery"])
+            assert sorted((d.queue, d.tag, d.crashes) for d in held) == [(d.queue, d.tag, 0) for d in taken]
+            assert sorted(ids(held)) == ["a", "b"]
+        consumer.exchange(ack(taken[0]), 0)
+        assert ids(connect().held(consumer_id, ["celery"])) == ["b"]
+        assert list(connect().held("never-seen", ["celery"])) == []
+
+    def test_a_lease_that_is_alive_is_joined(self, connect: Callable[[], Broker]) -> None:
+        broker = connect()
+        broker.publish([out("a"), out("b"), out("c")])
+        consumer_id, consumer = self.consumer(broker)
+        a, b = consumer.exchange((), 2).deliveries
+        deputy = connect().consumer(ConsumerSpec(consumer_id, ("celery",), 60.0, None))
+        assert not deputy.exchange(ack(a), 0).stale  # in the place of a process that died
+        assert connect().release(consumer_id, ["celery"], crashed=[("celery", b.tag)]) == 1
+        assert broker.depth("celery") == 2
+        _, another = self.consumer(broker)
+        assert [d.crashes for d in another.exchange((), 10).deliveries] == [1]
 
     def test_close_gives_everything_held_back_not_counted_as_crashes(self, broker: Broker) -> None:
         broker.publish([out("a"), out("b"), out("c")])

@@ -139,15 +139,15 @@ def test_a_settlement_that_names_another_queue_is_refused(broker: SqliteBroker) 
     assert held(broker) == 1
 
 
-def test_a_name_that_registers_again_gives_back_what_it_held(broker: SqliteBroker) -> None:
-    broker.publish([out("a")])
-    old = lease(broker)
-    (a,) = old.exchange((), 1).deliveries
-    new = lease(broker)
-    assert old.exchange(ack(a, followups=[out("x", "other")]), 0).lost
-    assert ids(new.exchange((), 1).deliveries) == ["a"]
-    old.close()
+def test_a_name_that_registers_again_joins_the_lease(broker: SqliteBroker) -> None:
+    broker.publish([out("a"), out("b")])
+    a, b = lease(broker).exchange((), 2).deliveries
+    deputy = lease(broker)
+    assert held(broker) == 2
+    assert not deputy.exchange(ack(a), 0).stale
     assert held(broker) == 1
+    deputy.close()
+    assert ids(broker.browse("celery", 10)) == ["b"]
 
 
 def test_a_consumer_needs_a_queue(broker: SqliteBroker) -> None:

@@ -15,6 +15,7 @@ from celeriac.brokers.base import (
     Capabilities,
     ConsumerSpec,
     DeadLetter,
+    Delivery,
     Outgoing,
     Queue,
     QueueStats,
@@ -131,6 +132,14 @@ class MemoryBroker:
 
     def beat(self, consumers: Mapping[str, Sequence[str]], *, ttl: float) -> Sequence[str]:
         return self.store.beat(list(consumers), self._clock() + ttl)
+
+    def held(self, consumer: str, queues: Sequence[str]) -> Sequence[Delivery]:
+        with self.store.changed:
+            lease = self.store.leases.get(consumer)
+            return [
+                Delivery(queue, tag, virtual.decode(waiting.raw), waiting.crashes)
+                for (queue, tag), waiting in (lease.held.items() if lease else ())
+            ]
 
     def release(
         self,

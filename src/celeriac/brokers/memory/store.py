@@ -224,8 +224,10 @@ class Store:
 
     def register(self, consumer: str, queues: Sequence[str], expires: float) -> None:
         with self.changed:
-            self.release(consumer)  # one of the same name: its process is gone
-            self.leases[consumer] = Lease(queues, expires)
+            if lease := self.leases.get(consumer):  # one that is still there is joined
+                lease.expires = expires
+            else:
+                self.leases[consumer] = Lease(queues, expires)
 
     def beat(self, consumers: Sequence[str], expires: float) -> Sequence[str]:
         with self.changed:

@@ -24,6 +24,7 @@ from celeriac.brokers.base import (
     Capabilities,
     ConsumerSpec,
     DeadLetter,
+    Delivery,
     Outgoing,
     Queue,
     QueueStats,
@@ -97,8 +98,17 @@ class SqliteBroker:
         with self._database.write() as connection:
             store = Store(self._database, connection)
             lease = leases.register(store, spec.id, spec.queues, spec.ttl)
+            holdings = leases.holdings(connection, spec.id)
         store.ring()
-        return SqliteConsumer(self._database, spec, lease)
+        consumer = SqliteConsumer(self._database, spec, lease)
+        for each, queue, _ in holdings:  # the lease was joined
+            consumer.adopt(each, queue)
+        return consumer
+
+    def held(self, consumer: str, queues: Sequence[str]) -> Sequence[Delivery]:
+        with self._database.read() as connection:
+            holdings = leases.holdings(connection, consumer)
+        return [Delivery(queue, each.tag, virtual.decode(raw), each.crashes) for each, queue, raw in holdings]
 
     def beat(self, consumers: Mapping[str, Sequence[str]], *, ttl: float) -> Sequence[str]:
         with self._database.write() as connection:

@@ -119,6 +119,10 @@ class SqliteConsumer:
         self._alarm: int | None = 0  # when (microseconds, the store's clock) a listener has to look again
         self._in_bed = False  # rows in `idle` may name this consumer
 
+    def adopt(self, held: leases.Held, queue: str) -> None:
+        """Take over a delivery of the process that had this lease before."""
+        self._claims.add(held.tag, Holding(queue, held.message, held.crashes, held.claim))
+
     # -- exchange --------------------------------------------------------------------------------------------
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> Received:

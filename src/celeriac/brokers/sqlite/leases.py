@@ -15,7 +15,7 @@ from celeriac.transport.bulk import delete, numbers
 from celeriac.transport.schema import DELIVERIES
 from celeriac.transport.sqlite import Connection
 
-__all__ = ["Held", "beat", "end", "held", "lapsed", "register"]
+__all__ = ["Held", "beat", "end", "held", "holdings", "lapsed", "register"]
 
 HELD: Final = f"""
     SELECT c.lease * {DELIVERIES} + c.first + j.key, c.first, m.id, m.queue, m.crashes
@@ -41,8 +41,11 @@ class Held(NamedTuple):
 
 
 def register(store: Store, name: str, queues: Sequence[str], ttl: float) -> int:
-    """A new lease; its number. One of the same name is ended first: its process is gone."""
-    end(store, name)
+    """A new lease; its number. One of the same name that is still there is joined."""
+    row = store.connection.execute("SELECT id FROM lease WHERE name = ?", (name,)).fetchone()
+    if row is not None:
+        beat(store, [name], ttl)
+        return int(row[0])
     cursor = store.connection.execute(
         "INSERT INTO lease (name, expires) VALUES (?, ?)", (name, store.now + microseconds(ttl))
     )
@@ -63,6 +66,17 @@ def beat(store: Store, names: Collection[str], ttl: float) -> Sequence[str]:
     ).fetchall()
     alive = {name for (name,) in rows}
     return [name for name in names if name not in alive]
+
+
+def holdings(connection: Connection, name: str) -> Sequence[tuple[Held, str, bytes]]:
+    """What the lease called `name` holds: each with its queue's name and its envelope."""
+    row = connection.execute("SELECT id FROM lease WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return []
+    query = "SELECT q.name, m.raw FROM message m JOIN queue q ON q.id = m.queue WHERE m.id = ?"
+    return [
+        (each, *connection.execute(query, (each.message,)).fetchone()) for each in held(connection, row[0])
+    ]
 
 
 def held(connection: Connection, lease: int) -> Sequence[Held]:
