@@ -30,7 +30,7 @@ def main() -> int:
         store = _store(options.store, folder, stack)
         findings, left = _run(store, folder, options)
     apart = ", each as on a machine of its own" if options.apart else ""
-    shape = f"{options.workers} workers of {options.slots}{apart}"
+    shape = f"{options.workers} workers of {options.slots} ({options.pool}){apart}"
     print(f"{options.store}, {shape}, tasks of 0-20 ms, seed {options.seed}\n{findings.text()}")
     print(f"{'left in the store':20}{', '.join(left) or 'nothing':>12}")
     if findings.lost or findings.unexpected or findings.unexcused or findings.dead or left:
@@ -47,7 +47,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=1.0, help="seconds between kills")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--slots", type=int, default=4, help="processes of each worker")
+    parser.add_argument("--slots", type=int, default=4, help="concurrency of each worker")
+    parser.add_argument("--pool", choices=["prefork", "threads", "asyncio"], default="prefork")
     parser.add_argument(
         "--apart", action="store_true", help="workers cannot see that another one died: only its lease tells"
     )
@@ -75,6 +76,8 @@ def _run(store: Store, folder: Path, options: argparse.Namespace) -> tuple[Findi
                     environment(store.broker, None, journal.path),
                     "-c",
                     str(options.slots),
+                    "-P",
+                    options.pool,
                     name=f"n{i}",
                     log=folder / f"n{i}.log",
                 )

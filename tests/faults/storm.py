@@ -36,7 +36,8 @@ class Kill(NamedTuple):
 
 class Findings(NamedTuple):
     """`lost`: published and never run to the end. `stranded`: what the broker keeps as handed out, to nobody
-    who lives (some of it may have run). `unexcused`: tasks that ran twice although no worker died while it had them."""
+    who lives (some of it may have run). `unexcused`: tasks that ran twice although no worker died that had
+    them."""
 
     seconds: float
     kills: int
