@@ -70,7 +70,7 @@ def connect_on_app_finalize(callback: Callable[[Celeriac], Any]) -> Callable[[Ce
 
 
 def announce_app_finalized(app: Celeriac) -> None:
-    for callback in list(_on_finalize):
+    for callback in _on_finalize:
         callback(app)
 
 

@@ -105,7 +105,7 @@ def test_a_killed_node_s_work_runs_elsewhere_within_ten_seconds(
 def test_a_node_of_another_machine_is_swept_when_its_lease_lapses(
     client: Celeriac, node: Start, journal: Journal, tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the ledger (another run folder stands for another machine) the lease decides: in ten seconds."""
+    """Without the ledger (another run folder is another machine) the lease decides: in ten seconds."""
     first = node("-c", "1", name="n1")
     publish(client, "record", ["long"], 3.0)
     until(lambda: journal.count("start")["long"] == 1, 20)

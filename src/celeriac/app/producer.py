@@ -271,11 +271,8 @@ class Producer:
                 if task is not None and (task._plan is None or task._plan.producer is not self):
                     self._plan(task)
                 continue
-            fields = dict(shared)
-            for option, value in options.items():
-                if value is not None:
-                    fields[LIGHT[option]] = value
-            call_id = fields.get("id") or new_id()
+            fields = shared | {LIGHT[key]: value for key, value in options.items() if value is not None}
+            call_id = fields.setdefault("id", "") or new_id()
             fields["id"] = call_id
             outgoing = Outgoing(plan.write(args=args, kwargs=kwargs or None, **fields), *plan.place)
             prepared.append(Prepared(call_id, name, outgoing, plan.destination, (args, kwargs), options))
@@ -318,9 +315,11 @@ class Producer:
     def _publish(self, prepared: Sequence[Prepared], timeout: float) -> None:
         if not prepared:
             return
-        for one in prepared:
-            self._announce(one)
-            self._declare(one.destination)
+        if _before.receivers:
+            for one in prepared:
+                self._announce(one)
+        for exchange in {one.destination.exchange for one in prepared} - self._declared:
+            self._declare(exchange)
         self.broker.publish([one.outgoing for one in prepared], timeout=timeout)
         if _after.receivers:
             for one in prepared:
@@ -352,8 +351,8 @@ class Producer:
         message.headers.update(json.plain(message.headers))
         message.properties.update(json.plain(message.properties))
 
-    def _declare(self, destination: Destination) -> None:
+    def _declare(self, exchange: str) -> None:
         """Exchanges need their bindings known before anything can be sent through them; once each."""
-        if destination.exchange and destination.exchange not in self._declared:
+        if exchange:
             self.broker.declare(declarations(self.app.queues.values()))
-            self._declared.add(destination.exchange)
+        self._declared.add(exchange)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from celeriac import _state, exceptions
@@ -486,7 +487,7 @@ class Task(Generic[P, R]):
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """``add.s(1, 2)``: a signature with these arguments; more may come before them when it is called."""
-        return self.signature(args, kwargs)
+        return _signature_class()(self, args, kwargs, app=self.app)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """As `s`, immutable: the result of what came before is not passed in."""
@@ -533,6 +534,13 @@ if TYPE_CHECKING:
 
 else:
     AsyncTask = Task
+
+
+@cache
+def _signature_class() -> type[Signature[Any]]:
+    from celeriac.canvas import Signature
+
+    return Signature
 
 
 def _by_name(name: str) -> Any:

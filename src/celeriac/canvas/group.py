@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celeriac import _state
@@ -146,18 +147,22 @@ class group(Signature[list[Any]]):
         if self["args"]:
             args = (*(args or ()), *self["args"])
         args = tuple(args) if args else ()
-        make_result = app.AsyncResult
+        make_result = _result_class()
         members = list(self._members())
         new_ids = uuids(len(members))
         sendings: list[Sending] = []
         results: list[Any] = []
         for index, task in enumerate(members):
             if task["subtask_type"] is None:
-                merged_args, merged_kwargs, merged = task._merge(args, kwargs, options)
-                task_id = merged.get("task_id") or next(new_ids)
-                merged = {**merged, "group_index": index, "task_id": task_id}
+                if task["options"] or args or kwargs:
+                    merged_args, merged_kwargs, merged = task._merge(args, kwargs, options)
+                    task_id = merged.get("task_id") or next(new_ids)
+                    merged = {**merged, "group_index": index, "task_id": task_id}
+                else:
+                    merged_args, merged_kwargs, task_id = task["args"], task["kwargs"], next(new_ids)
+                    merged = {**options, "group_index": index, "task_id": task_id}
                 sendings.append(_new_sending(Sending, (task["task"], merged_args, merged_kwargs, merged)))
-                results.append(make_result(task_id))
+                results.append(make_result(task_id, None, None, app))
             else:
                 member = task.clone()
                 results.append(member.freeze(group_id=options["group_id"], group_index=index))
@@ -255,6 +260,13 @@ class group(Signature[list[Any]]):
 
     def __repr__(self) -> str:
         return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
+
+
+@cache
+def _result_class() -> Any:
+    from celeriac.result import AsyncResult
+
+    return AsyncResult
 
 
 def _send(app: Any, sendings: list[Sending]) -> None:

@@ -1,20 +1,27 @@
 """Names that messages need of the process that writes them.
 
 1. `uuid`: a random id in the form of a UUID 4, at a fifth of the standard library's price.
-2. `origin`: the process that published.
+2. `delivery_tag`, `tagged_at`: the id of one message, which tells when it was made.
+3. `origin`: the process that published.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
+import time
 
-__all__ = ["origin", "uuid"]
+__all__ = ["delivery_tag", "origin", "tagged_at", "uuid"]
 
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 _urandom = os.urandom
 _getpid = os.getpid
 
+_time_ns = time.time_ns
+_counter = itertools.count()
+_salt = ""
+_salt_pid = 0
 _origin = ""
 _origin_pid = 0
 
@@ -28,6 +35,35 @@ def uuid() -> str:
     """
     digits = _urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
+
+
+def delivery_tag() -> str:
+    """Return a new id (UUID version 7) that tells when it was made: see `tagged_at`.
+
+    Cheaper than `uuid`: random once per process, then counted.
+
+    Example:
+        >>> abs(tagged_at(delivery_tag()) - time.time()) < 1
+        True
+    """
+    global _salt, _salt_pid
+    pid = _getpid()
+    if pid != _salt_pid:
+        _salt = _urandom(6).hex()[:11]
+        _salt_pid = pid
+    ms = f"{_time_ns() // 1_000_000:012x}"
+    count = f"{next(_counter) & 0xFFFFFFF:07x}"
+    return f"{ms[:8]}-{ms[8:]}-7{count[:3]}-8{count[3:6]}-{count[6]}{_salt}"
+
+
+def tagged_at(tag: object) -> float | None:
+    """Epoch seconds at which a `delivery_tag` was made; None for a tag of somebody else's."""
+    if type(tag) is not str or len(tag) != 36 or tag[14] != "7":
+        return None
+    try:
+        return int(tag[:8] + tag[9:13], 16) / 1000
+    except ValueError:
+        return None
 
 
 def origin() -> str:

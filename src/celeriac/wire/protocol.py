@@ -20,7 +20,7 @@ from celeriac.wire import call as check
 from celeriac.wire import compression as _compression
 from celeriac.wire import json, moments, protocol1, serialization
 from celeriac.wire.call import Call, ProtocolError
-from celeriac.wire.identity import origin, uuid
+from celeriac.wire.identity import delivery_tag, origin, uuid
 from celeriac.wire.message import Message
 from celeriac.wire.protocol1 import write_v1
 from celeriac.wire.republish import retry, with_headers
@@ -177,7 +177,7 @@ def write(
         "delivery_info": {"exchange": exchange, "routing_key": routing_key},
         "priority": priority,
         "body_encoding": "base64",
-        "delivery_tag": uuid(),
+        "delivery_tag": delivery_tag(),
     }
     if expiration is not None:
         all_properties["expiration"] = expiration

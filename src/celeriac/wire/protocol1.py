@@ -16,7 +16,7 @@ from celeriac.wire import call as check
 from celeriac.wire import compression as _compression
 from celeriac.wire import json, moments, serialization
 from celeriac.wire.call import Call, ProtocolError
-from celeriac.wire.identity import uuid
+from celeriac.wire.identity import delivery_tag
 from celeriac.wire.message import Message
 from celeriac.wire.saferepr import REPR_LIMIT, saferepr
 
@@ -170,7 +170,7 @@ def write_v1(
         "delivery_info": {"exchange": exchange, "routing_key": routing_key},
         "priority": priority,
         "body_encoding": "base64",
-        "delivery_tag": uuid(),
+        "delivery_tag": delivery_tag(),
     }
     if expiration is not None:
         properties["expiration"] = expiration

@@ -16,7 +16,7 @@ from typing import Any
 from celeriac.wire import compression as _compression
 from celeriac.wire import json, moments, serialization
 from celeriac.wire.call import Call
-from celeriac.wire.identity import uuid
+from celeriac.wire.identity import delivery_tag
 from celeriac.wire.message import Message
 from celeriac.wire.saferepr import REPR_LIMIT, saferepr
 
@@ -30,7 +30,7 @@ def with_headers(message: Message, **changes: Any) -> Message:
         message: as it was delivered.
         **changes: header → plain value.
     """
-    properties = {**message.properties, "delivery_tag": uuid()}
+    properties = {**message.properties, "delivery_tag": delivery_tag()}
     return message._replace(headers={**message.headers, **changes}, properties=properties)
 
 
@@ -64,7 +64,7 @@ def retry(
         EncodeError: new arguments or headers cannot be written.
         ValueError: a time lies outside the years 1970 to 9998.
     """
-    properties = {**message.properties, "delivery_tag": uuid()}
+    properties = {**message.properties, "delivery_tag": delivery_tag()}
     info = dict(properties.get("delivery_info") or {})
     if exchange is not None or routing_key is not None:
         info = {"exchange": exchange or "", "routing_key": routing_key or ""}

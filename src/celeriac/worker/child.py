@@ -55,9 +55,7 @@ LANES: dict[str, type[Lane]] = {
 }
 
 
-def run_role(
-    app: Celeriac, order: Order, control: socket.socket, roster: Roster | None = None
-) -> int:
+def run_role(app: Celeriac, order: Order, control: socket.socket, roster: Roster | None = None) -> int:
     """Become what the supervisor ordered; return the exit status."""
     multiprocessing.process.current_process().name = _title(order)
     options = WorkerOptions(**{**order.detail["options"], "queues": tuple(order.detail["queues"])})

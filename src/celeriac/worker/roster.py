@@ -1,8 +1,8 @@
 """The roster: a byte per child of a node, in memory they share, that says who is idle.
 
 One message wakes every idle child that listens. The first of them takes it; the others wait a moment before
-they look, by their place among the idle ones, so that they do not crowd the processors just when the first one
-runs.
+they look, by their place among the idle ones, so that they do not crowd the processors just when the first
+one runs.
 """
 
 from __future__ import annotations

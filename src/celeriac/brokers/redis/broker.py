@@ -16,7 +16,6 @@ from celeriac.brokers.base import (
     ConsumerSpec,
     DeadLetter,
     Delivery,
-    Outgoing,
     Queue,
     QueueStats,
     ResultTarget,
@@ -58,6 +57,7 @@ class RedisBroker:
         self._layout = Layout(options, db=self.server.db, is_cluster=is_cluster)
         self._routes = Routes(self._pool, self._layout)
         self._publisher = Publisher(self._pool, self._layout, self._routes)
+        self.publish = self._publisher.publish  # bound, not wrapped: it is on the way of every `delay()`
         self._elsewhere = (
             Elsewhere(self._pool, self._layout, self._routes, self.publish) if is_cluster else None
         )
@@ -68,9 +68,6 @@ class RedisBroker:
     @classmethod
     def from_url(cls, url: str, options: Mapping[str, Any]) -> RedisBroker:
         return cls(url, options)
-
-    def publish(self, batch: Sequence[Outgoing], *, timeout: float | None = None) -> None:
-        self._publisher.publish(batch, timeout)
 
     def declare(self, queues: Sequence[Queue]) -> None:
         self._routes.declare(queues)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from celeriac.brokers.base import DeadLetter, QueueStats
@@ -12,7 +13,8 @@ from celeriac.brokers.redis.routes import run_by_key
 from celeriac.brokers.redis.scripts import DROP, PURGE, REVIVE, REVOKE, REVOKED
 from celeriac.transport.redis.link import Link, Refused, pack
 from celeriac.transport.redis.pool import Pool
-from celeriac.wire import virtual
+from celeriac.wire import moments, virtual
+from celeriac.wire.identity import tagged_at
 from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["Inspector"]
@@ -61,7 +63,7 @@ class Inspector:
         )
 
     def _oldest_age(self, lists: Sequence[bytes], lengths: Sequence[int], now: float) -> float | None:
-        """Known when the producer wrote a `timestamp` (ours do; Celery's do not)."""
+        """Known of our producers' messages, whose tag tells when they were made; a delay does not count."""
         key = next((key for key, length in zip(lists, lengths, strict=True) if length), None)
         if key is None:
             return None
@@ -69,8 +71,14 @@ class Inspector:
         message = virtual.decode(split_crashes(stored)[1]) if stored else None
         if not isinstance(message, Message):
             return None
-        since = message.properties.get("timestamp", message.headers.get("timestamp"))
-        return max(0.0, now - since) if isinstance(since, int | float) else None
+        since = tagged_at(message.properties.get("delivery_tag"))
+        if since is None:
+            return None
+        eta = message.headers.get("eta")
+        if isinstance(eta, str):
+            with suppress(ValueError):
+                since = max(since, moments.epoch(eta))
+        return max(0.0, now - since)
 
     def browse(self, queue: str, limit: int, offset: int) -> Sequence[Message | Unreadable]:
         lists = self._ready(queue)

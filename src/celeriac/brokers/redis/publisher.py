@@ -74,7 +74,7 @@ class Publisher:
         self._routes = routes
         self._heads: dict[tuple[str, int], tuple[bytes, bytes]] = {}
 
-    def publish(self, batch: Sequence[Outgoing], timeout: float | None) -> None:
+    def publish(self, batch: Sequence[Outgoing], *, timeout: float | None = None) -> None:
         """See `Broker.publish`."""
         if failpoints.on:
             failpoints.begin("publish")
@@ -91,9 +91,7 @@ class Publisher:
                     channel = Channel()
                 channel.sequence += 1
                 mark, listed = head
-                data = pack(
-                    (_EVALSHA, _SHA, 2, mark + channel.name, listed, channel.sequence, envelope)
-                )
+                data = pack((_EVALSHA, _SHA, 2, mark + channel.name, listed, channel.sequence, envelope))
                 try:
                     channel.link.request(data, deadline)  # type: ignore[union-attr]
                 except (OperationalError, AttributeError):  # stale, or never connected: the slow way mends it
