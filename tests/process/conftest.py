@@ -1,4 +1,4 @@
-"""What the tests of the worker share: a store, a client, workers of `tests.process.tasks`; new for each test."""
+"""For the tests of the worker: a store, a client, workers of `tests.process.tasks`; new for each test."""
 
 from __future__ import annotations
 

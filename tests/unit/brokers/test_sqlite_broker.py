@@ -141,7 +141,7 @@ def test_a_settlement_that_names_another_queue_is_refused(broker: SqliteBroker) 
 
 def test_a_name_that_registers_again_joins_the_lease(broker: SqliteBroker) -> None:
     broker.publish([out("a"), out("b")])
-    a, b = lease(broker).exchange((), 2).deliveries
+    a, _ = lease(broker).exchange((), 2).deliveries
     deputy = lease(broker)
     assert held(broker) == 2
     assert not deputy.exchange(ack(a), 0).stale
