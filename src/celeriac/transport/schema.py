@@ -27,7 +27,16 @@ from celeriac.exceptions import ImproperlyConfigured, OperationalError
 if TYPE_CHECKING:
     from celeriac.transport.sqlite import Connection
 
-__all__ = ["APPLICATION_ID", "DELIVERIES", "MIGRATIONS", "SCHEMA", "SUSPECT", "VERSION", "prepare"]
+__all__ = [
+    "APPLICATION_ID",
+    "DELIVERIES",
+    "MIGRATIONS",
+    "OF_ONE_CONSUMER",
+    "SCHEMA",
+    "SUSPECT",
+    "VERSION",
+    "prepare",
+]
 
 #: "Clrc", in the header of the file: tells our files from other programs' (`PRAGMA application_id`).
 APPLICATION_ID: Final = 0x436C7263
@@ -37,8 +46,10 @@ VERSION: Final = 1
 #: every second (`Database.checkpoint`), so that no commit has to as long as there is less to do.
 LOG_PAGES: Final = 4000
 
-#: Deliveries that one lease can number: for a day at 49,000 a second.
-DELIVERIES: Final = 1 << 32
+#: Deliveries that one lease can number.
+DELIVERIES: Final = 1 << 36
+#: … of which its first consumer has so many (for a day at 49,000 a second), and so has each deputy.
+OF_ONE_CONSUMER: Final = 1 << 32
 #: `ready.rank` of messages that have crashed a process; all others have their priority, 0 or more.
 SUSPECT: Final = -1
 
@@ -78,7 +89,8 @@ CREATE TABLE delayed (
 CREATE TABLE lease (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
-    expires INTEGER NOT NULL
+    expires INTEGER NOT NULL,
+    joined INTEGER NOT NULL DEFAULT 0   -- how often a deputy took over; each numbers its own deliveries
 );
 
 -- Which leases serve which queues; these rows begin and end with the lease.

@@ -97,18 +97,16 @@ class SqliteBroker:
             raise ImproperlyConfigured("A consumer needs a queue: name at least one (worker -Q).")
         with self._database.write() as connection:
             store = Store(self._database, connection)
-            lease = leases.register(store, spec.id, spec.queues, spec.ttl)
-            holdings = leases.holdings(connection, spec.id)
-        store.ring()
-        consumer = SqliteConsumer(self._database, spec, lease)
-        for each, queue, _ in holdings:  # the lease was joined
-            consumer.adopt(each, queue)
-        return consumer
+            registered = leases.register(store, spec.id, spec.queues, spec.ttl)
+            holding = leases.held(connection, registered.lease)  # none, unless the lease was joined
+        return SqliteConsumer(self._database, spec, registered, holding)
 
     def held(self, consumer: str, queues: Sequence[str]) -> Sequence[Delivery]:
         with self._database.read() as connection:
-            holdings = leases.holdings(connection, consumer)
-        return [Delivery(queue, each.tag, virtual.decode(raw), each.crashes) for each, queue, raw in holdings]
+            holding = leases.held_by(connection, consumer)
+        return [
+            Delivery(each.queue_name, each.tag, virtual.decode(each.raw), each.crashes) for each in holding
+        ]
 
     def beat(self, consumers: Mapping[str, Sequence[str]], *, ttl: float) -> Sequence[str]:
         with self._database.write() as connection:

@@ -105,23 +105,26 @@ class Accepted(NamedTuple):
 class SqliteConsumer:
     """See the module's head. Made by `SqliteBroker.consumer`."""
 
-    def __init__(self, database: Database, spec: ConsumerSpec, lease: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        spec: ConsumerSpec,
+        registered: leases.Registered,
+        holding: Sequence[leases.Held] = (),
+    ) -> None:
         self._database = database
         self._spec = spec
-        self._lease = lease
+        self._lease, self._numbered = registered  # `_numbered`: the next delivery
         self._bell = Bell(database.wake_folder)
         self._claims = Claims()
-        self._numbered = 0  # deliveries, so far
+        for each in holding:
+            self._claims.add(each.tag, Holding(each.queue_name, each.message, each.crashes, each.claim))
         self._certain = True  # False: an exchange failed, and the store may know more than `_claims`
         self._queues = deque(spec.queues)
         self._largest = 0  # bytes of the largest envelope of late
         self._listening = True  # the last exchange brought less than it asked for
         self._alarm: int | None = 0  # when (microseconds, the store's clock) a listener has to look again
         self._in_bed = False  # rows in `idle` may name this consumer
-
-    def adopt(self, held: leases.Held, queue: str) -> None:
-        """Take over a delivery of the process that had this lease before."""
-        self._claims.add(held.tag, Holding(queue, held.message, held.crashes, held.claim))
 
     # -- exchange --------------------------------------------------------------------------------------------
 

@@ -12,16 +12,18 @@ from typing import Final, NamedTuple
 
 from celeriac.brokers.sqlite.lines import Store, microseconds
 from celeriac.transport.bulk import delete, numbers
-from celeriac.transport.schema import DELIVERIES
+from celeriac.transport.schema import DELIVERIES, OF_ONE_CONSUMER
 from celeriac.transport.sqlite import Connection
 
-__all__ = ["Held", "beat", "end", "held", "holdings", "lapsed", "register"]
+__all__ = ["Held", "Registered", "beat", "end", "held", "held_by", "lapsed", "register"]
 
 HELD: Final = f"""
-    SELECT c.lease * {DELIVERIES} + c.first + j.key, c.first, m.id, m.queue, m.crashes
+    SELECT c.lease * {DELIVERIES} + c.first + j.key, c.first, m.id, m.queue, m.crashes,
+        (SELECT name FROM queue WHERE id = m.queue), m.raw
     FROM claim c CROSS JOIN json_each(c.messages) j CROSS JOIN message m ON m.id = j.value
     WHERE c.lease = ? ORDER BY c.first, j.key"""
 
+JOIN: Final = "UPDATE lease SET joined = joined + 1, expires = ? WHERE name = ? RETURNING id, joined"
 LAPSED: Final = """
     SELECT name FROM lease WHERE expires <= ? AND id IN (
         SELECT lease FROM serving WHERE queue IN (
@@ -38,23 +40,30 @@ class Held(NamedTuple):
     message: int
     queue: int
     crashes: int
+    queue_name: str
+    raw: bytes
 
 
-def register(store: Store, name: str, queues: Sequence[str], ttl: float) -> int:
-    """A new lease; its number. One of the same name that is still there is joined."""
-    row = store.connection.execute("SELECT id FROM lease WHERE name = ?", (name,)).fetchone()
+class Registered(NamedTuple):
+    """A lease as a consumer gets it: its number, and that of the consumer's first delivery."""
+
+    lease: int
+    first: int
+
+
+def register(store: Store, name: str, queues: Sequence[str], ttl: float) -> Registered:
+    """A new lease. One of the same name that is still there is joined."""
+    expires = store.now + microseconds(ttl)
+    row = store.connection.execute(JOIN, (expires, name)).fetchone()
     if row is not None:
-        beat(store, [name], ttl)
-        return int(row[0])
-    cursor = store.connection.execute(
-        "INSERT INTO lease (name, expires) VALUES (?, ?)", (name, store.now + microseconds(ttl))
-    )
+        return Registered(row[0], row[1] * OF_ONE_CONSUMER)
+    cursor = store.connection.execute("INSERT INTO lease (name, expires) VALUES (?, ?)", (name, expires))
     lease = cursor.lastrowid or 0
     store.connection.executemany(
         "INSERT OR IGNORE INTO serving (queue, lease) VALUES (?, ?)",
         [(store.queue_id(queue), lease) for queue in queues],
     )
-    return lease
+    return Registered(lease, 0)
 
 
 def beat(store: Store, names: Collection[str], ttl: float) -> Sequence[str]:
@@ -68,20 +77,15 @@ def beat(store: Store, names: Collection[str], ttl: float) -> Sequence[str]:
     return [name for name in names if name not in alive]
 
 
-def holdings(connection: Connection, name: str) -> Sequence[tuple[Held, str, bytes]]:
-    """What the lease called `name` holds: each with its queue's name and its envelope."""
-    row = connection.execute("SELECT id FROM lease WHERE name = ?", (name,)).fetchone()
-    if row is None:
-        return []
-    query = "SELECT q.name, m.raw FROM message m JOIN queue q ON q.id = m.queue WHERE m.id = ?"
-    return [
-        (each, *connection.execute(query, (each.message,)).fetchone()) for each in held(connection, row[0])
-    ]
-
-
 def held(connection: Connection, lease: int) -> Sequence[Held]:
     """What the lease number `lease` holds, in the order in which it was taken."""
     return [Held(*row) for row in connection.execute(HELD, (lease,))]
+
+
+def held_by(connection: Connection, name: str) -> Sequence[Held]:
+    """What the lease called `name` holds; nothing if there is no such lease."""
+    row = connection.execute("SELECT id FROM lease WHERE name = ?", (name,)).fetchone()
+    return held(connection, row[0]) if row else []
 
 
 def end(
