@@ -41,6 +41,8 @@ _TRACKING: Final = pack(("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP"))
 #: Seconds after which an exchange looks at everything again: the server's clock, how much is held for us.
 LOOK: Final = 0.5
 _LOOK: Final = 8  # its place among the arguments
+#: An exchange that brings fewer than this tells of quiet times.
+FEW: Final = 8
 #: Seconds given to the farewell of a consumer whose server may be gone.
 _FAREWELL: Final = 2.0
 _decode = virtual.decode
@@ -59,7 +61,7 @@ class Part:
     """Owned by one thread.
 
     Attributes:
-        is_armed: the last `arm` has made the server push the next change.
+        is_armed: the last `arm`, or the last exchange of a quiet time, has made the server push the next change.
     """
 
     def __init__(
@@ -73,6 +75,9 @@ class Part:
     ) -> None:
         self.queues = tuple(queues)
         self.is_armed = False
+        self._is_quiet = True  # little comes: exchanges arm the tracking, so that a wait need not
+        self._next_change: float | None = None  # monotonic, as the exchange that armed knew it
+        self._is_fresh = False  # nothing has been asked since then
         self._pool = pool
         self._layout = layout
         self._routes = routes
@@ -84,6 +89,7 @@ class Part:
         self._looked_by: Link | None = None  # the link of the last exchange that looked at everything,
         self._look_at = 0.0  # and when the next one is due
         self._clock = 0.0  # the server's clock minus ours
+        self._was_pushed = False  # something was invalidated while the last `_run` ran
         self._tries = 0  # how often the last `_run` sent its request
         self._key = layout.queue(self.queues[0]).leases
         self._orders = [self._order(i) for i in range(len(self.queues))]
@@ -142,10 +148,22 @@ class Part:
                 self._spec.results,
             )
 
-        def attempt(link: Link, deadline: float) -> list[Any]:
-            args[_LOOK] = b"0" if link is self._looked_by and _monotonic() < self._look_at else b"1"
-            return EXCHANGE.request(link, EXCHANGE.packed(keys, args), deadline)  # type: ignore[no-any-return]
+        arms = False
 
+        def attempt(link: Link, deadline: float) -> list[Any]:
+            nonlocal arms
+            arms = limit > 0 and self._is_quiet and self._track(link, deadline)
+            looked = not arms and link is self._looked_by and _monotonic() < self._look_at
+            args[_LOOK] = b"0" if looked else b"1"
+            data = EXCHANGE.packed(keys, args)
+            if arms:
+                reply = link.pipeline([_CACHING, data], deadline)[-1]
+                if type(reply) is not ReplyError:
+                    return reply  # type: ignore[no-any-return]
+                arms = False  # the script is not there yet, or the error is found again
+            return EXCHANGE.request(link, data, deadline)  # type: ignore[no-any-return]
+
+        self._is_fresh = False
         try:
             reply = self._run(attempt)
         except OperationalError:
@@ -156,7 +174,14 @@ class Part:
         if reply[0]:
             self.disconnect()
             return Received((), tuple(end.tag for end in settlements), True, time.time(), None)
-        return self._receive(reply, order, settlements, stale)
+        received = self._receive(reply, order, settlements, stale)
+        if limit > 0:
+            self._is_quiet = len(received.deliveries) < FEW
+        if arms and not received.deliveries and not self._was_pushed:
+            self.is_armed = self._is_fresh = True
+            due = received.next_due
+            self._next_change = None if due is None else _monotonic() + due
+        return received
 
     def _sort(
         self, settlements: Sequence[Settlement], order: _Order
@@ -252,7 +277,11 @@ class Part:
         """(something can be taken, seconds until the next change); True as well when the link is broken, so
         that the caller's next exchange mends it or reports it."""
         link = self._channel.link
-        self.is_armed = False
+        if self._is_fresh and link is not None and not link.closed and not link.buffered():
+            self._is_fresh = False
+            change = self._next_change
+            return False, None if change is None else max(0.0, change - _monotonic())
+        self.is_armed = self._is_fresh = False
         if link is None or link.closed:
             return True, None
         deadline = _monotonic() + self._pool.server.timeout
@@ -269,9 +298,9 @@ class Part:
             self._channel.drop()
             return True, None
         link.pushes.clear()
-        ready, change = replies[-1]
+        ready, change_ms = replies[-1]
         self.is_armed = may_push
-        return bool(ready) or link.buffered(), None if change < 0 else change / 1000
+        return bool(ready) or link.buffered(), None if change_ms < 0 else change_ms / 1000
 
     def _track(self, link: Link, deadline: float) -> bool:
         """Switch client tracking on, once for each link; False where the server does not do it."""
@@ -310,8 +339,9 @@ class Part:
 
         result = self._pool.persist(self._channel, self._key, count, deadline)
         link = self._channel.link
-        if link is not None and link.pushes:
-            link.pushes.clear()  # whatever they told is in the reply already
+        self._was_pushed = link is not None and bool(link.pushes)
+        if link is not None and self._was_pushed:
+            link.pushes.clear()  # what they told is in the reply, or in that of the next `arm`
         return result
 
 
