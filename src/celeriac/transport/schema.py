@@ -46,6 +46,9 @@ VERSION: Final = 1
 #: every second (`Database.checkpoint`), so that no commit has to as long as there is less to do.
 LOG_PAGES: Final = 4000
 
+#: Bytes that the file of the log may keep when it starts again from its beginning.
+LOG_BYTES: Final = 64_000_000
+
 #: Deliveries that one lease can number.
 DELIVERIES: Final = 1 << 36
 #: … of which its first consumer has so many (for a day at 49,000 a second), and so has each deputy.
@@ -156,6 +159,7 @@ def prepare(connection: Connection, path: str, synchronous: str) -> None:
         )
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
 
 
 def _migrate(connection: Connection, path: str) -> None:
