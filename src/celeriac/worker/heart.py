@@ -101,7 +101,7 @@ class Heart(threading.Thread):
             try:
                 if now >= next_beat:
                     next_beat = now + beat_every
-                    self._beat(now)
+                    self._beat()
                 waiting = self._bury_all(waiting)
                 if now >= next_round:
                     next_round = now + random.uniform(0.8, 1.2)
@@ -144,7 +144,7 @@ class Heart(threading.Thread):
         except queue.Empty:
             return None
 
-    def _beat(self, now: float) -> None:
+    def _beat(self) -> None:
         alive = self.alive()
         if alive:
             if failpoints.on:
@@ -152,6 +152,10 @@ class Heart(threading.Thread):
             lost = self.broker.beat(alive, ttl=self.ttl)
             if lost:
                 self.on_lost(lost)
+        now = time.monotonic()
+        if self.last_beat and now - self.last_beat > self.ttl / 2:
+            # We or the store stood still, and others perhaps as well: they may beat before they are judged.
+            self._trusted_since = now + self.ttl
         self.last_beat = now
 
     def _round(self, now: float) -> None:
