@@ -365,3 +365,12 @@ def test_an_overdue_message_does_not_jump_the_line(broker: SqliteBroker, clock: 
     clock.now += 1
     broker.publish([out("overdue", due=clock.now - 3600)])
     assert ids(broker.browse("celery", 9)) == ["first", "overdue"]
+
+
+def test_a_place_in_line_without_a_message_is_cleared_away(broker: SqliteBroker) -> None:
+    """It cannot be; but if a damaged file was repaired, the line must go on."""
+    broker.publish([out("a"), out("b"), out("c")])
+    with broker._database.write() as connection:
+        connection.execute("DELETE FROM message WHERE id = (SELECT min(id) FROM message)")
+    assert ids(lease(broker).exchange((), 5).deliveries) == ["b", "c"]
+    assert broker.depth("celery") == 0
