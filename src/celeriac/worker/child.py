@@ -44,7 +44,7 @@ logger = logging.getLogger("celeriac.worker")
 
 #: Exit status of a child whose lease was taken by another node.
 EXIT_LOST = 75
-#: Exit status of a child that a bug of ours ended.
+#: Exit status of a child that something unforeseen ended: all it held is suspect.
 EXIT_FAILED = 70
 
 LANES: dict[str, type[Lane]] = {
@@ -124,7 +124,7 @@ def serve(
     ledger.pulse()
     ledger.lease_taken()
     processor.revoked.update(_revoked(broker))
-    courier = Courier(consumer, app.backend, lane, ledger, _lost, roster, order.slot)
+    courier = Courier(consumer, app.backend, lane, ledger, lambda: _lost(courier), roster, order.slot)
     processor.courier = courier
     lane.courier = courier
     courier.start()
@@ -146,8 +146,8 @@ def _revoked(broker: Broker) -> Sequence[str]:
         return ()
 
 
-def _lost() -> None:
-    _leave(EXIT_LOST)
+def _lost(courier: Courier) -> None:
+    _leave(EXIT_FAILED if courier.failure else EXIT_LOST)
 
 
 def _leave(code: int) -> NoReturn:

@@ -169,6 +169,8 @@ class Courier(threading.Thread):
             now = time.monotonic()
             if self.ledger is not None:
                 self.ledger.pulse()
+                if not self.ledger.intact():
+                    raise RuntimeError("a task closed the file descriptors of its process")
             deadline = self.lane.tick(now)
             self._collect(pending)
             self._give_back(pending, now)

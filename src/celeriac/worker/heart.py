@@ -33,11 +33,13 @@ Conclude = Callable[[Delivery, str, float], Settlement]
 
 class Death(NamedTuple):
     """A child that is gone. `innocent`: it was ended on purpose, what ran did not kill it. `verdicts`: what
-    is to be concluded for a task that ran, by task id (``time limit`` or ``terminated``)."""
+    is to be concluded for a task that ran, by task id (``time limit`` or ``terminated``). `suspicious`:
+    nobody knows which of all that it held was the reason."""
 
     ledger: Ledger
     innocent: bool = False
     verdicts: Mapping[str, str] = {}
+    suspicious: bool = False
 
 
 class Heart(threading.Thread):
@@ -197,10 +199,13 @@ class Heart(threading.Thread):
                 guilty += self._conclude(consumer, ledger.queues, stopped, death.verdicts)
             if failpoints.on:
                 failpoints.begin("release")
+            crashed = [(run.queue, run.tag) for run in guilty]
+            if death.suspicious and not death.innocent:
+                crashed = [(held.queue, held.tag) for held in self.broker.held(consumer, ledger.queues)]
             count = self.broker.release(
                 consumer,
                 ledger.queues,
-                crashed=[(run.queue, run.tag) for run in guilty],
+                crashed=crashed,
                 done=ledger.unsettled(),
             )
         ledger.close(remove=True)

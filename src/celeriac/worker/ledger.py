@@ -87,6 +87,7 @@ class Ledger:
         except (OSError, ValueError):  # no room, or an empty file
             os.close(self.fd)
             raise
+        self._file = os.fstat(self.fd)
         if create:
             _head.pack_into(self.page, 0, MAGIC, slots, 0, 0, 0, time.monotonic(), 0)
             self.lock()
@@ -164,6 +165,13 @@ class Ledger:
 
     def settled(self, mark: int) -> None:
         _u64.pack_into(self.page, _SETTLED, mark)
+
+    def intact(self) -> bool:
+        """False when somebody has closed our descriptor, and so probably all others of the process."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), self._file)
+        except OSError:
+            return False
 
     def pulse(self) -> None:
         """The courier is alive."""

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac import signals
 from celeriac.brokers.base import Delivery, Settlement
-from celeriac.worker.child import EXIT_LOST, make_processor, run_role
+from celeriac.worker.child import EXIT_FAILED, EXIT_LOST, make_processor, run_role
 from celeriac.worker.heart import Death, Heart
 from celeriac.worker.ledger import Ledger, ledger_folder
 from celeriac.worker.options import WorkerOptions
@@ -288,7 +288,8 @@ class Supervisor:
             self.roster.busy(child.slot)
             self._say_how(child, code)
             assert self._heart is not None
-            self._heart.bury(Death(child.ledger, child.innocent or code == EXIT_LOST, child.verdicts))
+            innocent = child.innocent or code == EXIT_LOST
+            self._heart.bury(Death(child.ledger, innocent, child.verdicts, code == EXIT_FAILED))
         if self.stopping or child.retiring:
             return
         if child.role == "child":

@@ -267,11 +267,24 @@ def obey_supervisor_only() -> None:
     """A child ends when the supervisor says so, even if everybody was sent SIGTERM (systemd, containers).
 
     A handler that does nothing, because what is ignored would stay ignored in the programs that a task
-    starts; what a task forks gets the default back. SIGUSR1 dumps the stacks.
+    starts; what a task forks gets the default back, with what was sent to it meanwhile. SIGUSR1 dumps the
+    stacks.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: None)
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    masks = threading.local()
+
+    def before() -> None:
+        masks.old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def after_in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.old)
+
+    def after_in_child() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.old)
+
+    os.register_at_fork(before=before, after_in_parent=after_in_parent, after_in_child=after_in_child)
     if sys.__stderr__ is not None:
         with contextlib.suppress(ValueError, OSError):  # no such descriptor: nowhere to dump to
             faulthandler.register(signal.SIGUSR1, file=sys.__stderr__, all_threads=True)

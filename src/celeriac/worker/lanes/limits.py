@@ -146,7 +146,14 @@ class Interruptible(Awaitable[Any]):
 
 
 async def run_limited(job: Job) -> Outcome:
-    """Run a coroutine body under its soft and hard limits."""
+    """Run a coroutine body under its soft and hard limits; the outermost coroutine of its task."""
+    try:
+        return await _run_limited(job)
+    except GeneratorExit as exc:  # thrown into a coroutine it passes by those inside, which only get closed
+        return outcome_of(exc)
+
+
+async def _run_limited(job: Job) -> Outcome:
     if not job.soft and not job.hard:
         return await invoke_async(job.task, job.entry.function, job.entry.before_start, job.context)
     loop = asyncio.get_running_loop()

@@ -16,7 +16,7 @@ from celeriac import _state
 from celeriac.brokers.base import Delivery
 from celeriac.exceptions import TimeLimitExceeded
 from celeriac.execution.outcome import FAILED, Outcome
-from celeriac.execution.run import invoke
+from celeriac.execution.run import invoke, outcome_of
 from celeriac.worker.job import Job
 from celeriac.worker.lanes.base import Lane
 from celeriac.worker.lanes.limits import BodyLoop, Interrupt, run_limited
@@ -110,7 +110,10 @@ class LoopLane(Lane):
                 started = time.monotonic()  # waiting for the broker is not run time
             self._open(slot, job, started)
             _state.running.set((job.task, job.context))
-            outcome = await (run_limited(job) if job.entry.is_coroutine else self._in_thread(job))
+            try:
+                outcome = await (run_limited(job) if job.entry.is_coroutine else self._in_thread(job))
+            except GeneratorExit as exc:  # as in `run_limited`
+                outcome = outcome_of(exc)
             ended = time.monotonic()
             settlement = self.processor.finish(job, outcome, ended - started)
             self._close(slot, settlement)
