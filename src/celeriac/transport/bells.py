@@ -63,7 +63,10 @@ class Bell:
         self.name = ""
         if _HAVE_SOCKETS:
             with contextlib.suppress(OSError):  # no sockets on this file system: the owner polls
-                self._bind()
+                try:
+                    self._bind()
+                except FileNotFoundError:  # the last other one has just gone, and the folder with it
+                    self._bind()
 
     def _bind(self) -> None:
         _make_private(self._folder)
@@ -117,6 +120,7 @@ def _hang_up(listener: socket.socket, path: str, owner: int) -> None:
     if os.getpid() == owner:  # a forked child has the socket too, but the name is its parent's
         with contextlib.suppress(OSError):
             os.unlink(path)
+            os.rmdir(os.path.dirname(path))  # the last one out
 
 
 def ring(folder: str, name: str, payload: bytes) -> bool:

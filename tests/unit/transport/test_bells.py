@@ -58,7 +58,6 @@ def test_nobody_is_there_after_close(folder: str) -> None:
     bell.close()
     assert not ring(folder, bell.name, b"")
     assert not ring(folder, "", b"")
-    assert os.listdir(folder) == []
 
 
 def test_a_forgotten_bell_takes_its_socket_along(folder: str) -> None:
@@ -66,11 +65,20 @@ def test_a_forgotten_bell_takes_its_socket_along(folder: str) -> None:
     name = bell.name
     del bell
     assert not ring(folder, name, b"")
-    assert os.listdir(folder) == []
+    assert not os.path.exists(folder)
+
+
+def test_the_last_one_out_removes_the_folder(folder: str) -> None:
+    one, two = Bell(folder), Bell(folder)
+    one.close()
+    assert os.listdir(folder) == [two.name]
+    two.close()
+    assert not os.path.exists(folder)
+    Bell(folder).close()
 
 
 def test_sockets_of_the_dead_are_tidied_up(folder: str) -> None:
-    Bell(folder).close()
+    os.mkdir(folder, 0o700)
     left = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     left.bind(os.path.join(folder, "1.1.dead"))
     left.close()  # the name stays, as after a kill
@@ -98,8 +106,9 @@ def test_the_folder_is_beside_the_file_and_private(tmp_path: Path, monkeypatch: 
     folder = folder_for(str(tmp_path / "tasks.db"))
     assert folder == str(tmp_path / "tasks.db.wake")
     monkeypatch.chdir(tmp_path)  # the real limit holds for the path that is bound
-    Bell("tasks.db.wake").close()
+    bell = Bell("tasks.db.wake")
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    bell.close()
 
 
 def test_a_long_path_has_its_folder_elsewhere() -> None:
