@@ -136,6 +136,12 @@ class Courier(threading.Thread):
         elif self.asleep == _DOZING:
             self._bell.set()
 
+    def fail(self, who: str, exc: BaseException) -> None:
+        """A bug of ours, in any thread: deliveries that nobody ends must not be held by a child that lives."""
+        self.failure = exc
+        logger.critical("%s failed: %r; the child ends and its work goes back.", who, exc, exc_info=exc)
+        self.on_lost()
+
     # -- called by the child ------------------------------------------------------------------------------
 
     def pause(self) -> None:
@@ -156,9 +162,7 @@ class Courier(threading.Thread):
         try:
             self._loop()
         except BaseException as exc:  # a bug of ours or a closed interpreter: the child must not linger deaf
-            self.failure = exc
-            logger.critical("Courier failed: %r; the child ends and its work goes back.", exc, exc_info=True)
-            self.on_lost()
+            self.fail("Courier", exc)
         finally:
             self._ended = True
             self._answer(list(self.urgent), accepted=False, stale=())

@@ -120,6 +120,9 @@ class LoopLane(Lane):
             self._measure(ended - started)
             self._count()
             self._post(settlement, ended, job.early)
+        except BaseException as exc:  # what bodies raise is their outcome; this is a bug of ours
+            assert self.courier is not None
+            self.courier.fail("Lane", exc)
         finally:
             self._free.append(slot)
             task = asyncio.current_task()

@@ -112,6 +112,9 @@ class ThreadLane(Lane):
                     self._rest(slot)
                     continue
                 self._one(slot, delivery)
+        except BaseException as exc:  # what bodies raise is their outcome; this is a bug of ours
+            assert self.courier is not None
+            self.courier.fail("Lane", exc)
         finally:
             slot.loop.close()
             if not slot.abandoned:
