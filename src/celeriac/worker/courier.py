@@ -137,7 +137,7 @@ class Courier(threading.Thread):
             self._bell.set()
 
     def fail(self, who: str, exc: BaseException) -> None:
-        """A bug of ours, in any thread: deliveries that nobody ends must not be held by a child that lives."""
+        """A bug of ours, in any thread: no child may live on that holds deliveries which nobody ends."""
         self.failure = exc
         logger.critical("%s failed: %r; the child ends and its work goes back.", who, exc, exc_info=exc)
         self.on_lost()
