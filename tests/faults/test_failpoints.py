@@ -168,11 +168,23 @@ def test_a_supervisor_is_killed(load: Load, node: Start, point: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "point", ["take.done", "settle.before", "start.before", "start.after", "outcome.noted"]
+    ("pool", "point"),
+    [
+        ("prefork", "take.done"),
+        ("prefork", "settle.before"),
+        ("prefork", "start.before"),
+        ("prefork", "start.after"),
+        ("prefork", "outcome.noted"),
+        ("threads", "start.after"),
+        ("threads", "outcome.noted"),
+        ("asyncio", "start.after"),
+        ("asyncio", "outcome.noted"),
+    ],
 )
-def test_our_own_code_fails(load: Load, node: Start, point: str) -> None:
+def test_our_own_code_fails(load: Load, node: Start, pool: str, point: str) -> None:
     """A bug of ours in a child: the child ends, its work goes back, another takes its place."""
-    worker = node("-c", "2", conf=CONF, extra=load.environ(*entries(point, (1, 2), "raise")))
+    extra = load.environ(*entries(point, (1, 2), "raise"))
+    worker = node("-c", "2", "-P", pool, conf=CONF, extra=extra)
     pid = worker.pid
     until(load.ended, 30)
     assert worker.pid == pid
