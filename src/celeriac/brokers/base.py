@@ -69,6 +69,7 @@ class Capabilities(NamedTuple):
     leases: bool = True
     browse: bool = True
     processes: bool = True  # reachable from other processes (memory:// is not)
+    wakes_one: bool = False  # a message wakes as many idle consumers as it needs; False: all of them
 
 
 class Queue(NamedTuple):

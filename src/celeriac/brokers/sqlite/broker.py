@@ -58,7 +58,7 @@ class SqliteBroker:
         >>> broker.close()
     """
 
-    capabilities: Capabilities = Capabilities(fanout=True)
+    capabilities: Capabilities = Capabilities(fanout=True, wakes_one=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._database = database(url, options)
