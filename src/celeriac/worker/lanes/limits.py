@@ -141,6 +141,9 @@ class Interruptible(Awaitable[Any]):
                     task = asyncio.current_task()
                     if task is not None:
                         task.uncancel()
+            except GeneratorExit:
+                self.coroutine.close()
+                raise
             except BaseException as exc:
                 step, value = self.coroutine.throw, exc
 
