@@ -11,6 +11,8 @@ from tests.faults.harness import Journal, Node, environment
 
 from celeriac import Celeriac
 
+pytest.register_assert_rewrite("tests.faults.load")
+
 
 class Store(NamedTuple):
     """URLs of one broker and its result store."""
