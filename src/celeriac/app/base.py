@@ -398,6 +398,13 @@ class Celeriac:
         kwargs["app"] = self
         return signature(*args, **kwargs)
 
+    @property
+    def result_class(self) -> type[AsyncResult[Any]]:
+        """The class of the results of its calls."""
+        from celeriac.result import AsyncResult
+
+        return AsyncResult
+
     def AsyncResult(
         self,
         id: str,

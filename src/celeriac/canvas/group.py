@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celeriac import _state
@@ -147,7 +146,7 @@ class group(Signature[list[Any]]):
         if self["args"]:
             args = (*(args or ()), *self["args"])
         args = tuple(args) if args else ()
-        make_result = _result_class()
+        make_result = app.result_class
         members = list(self._members())
         new_ids = uuids(len(members))
         sendings: list[Sending] = []
@@ -260,13 +259,6 @@ class group(Signature[list[Any]]):
 
     def __repr__(self) -> str:
         return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
-
-
-@cache
-def _result_class() -> Any:
-    from celeriac.result import AsyncResult
-
-    return AsyncResult
 
 
 def _send(app: Any, sendings: list[Sending]) -> None:

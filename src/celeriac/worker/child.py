@@ -124,7 +124,8 @@ def serve(
     ledger.pulse()
     ledger.lease_taken()
     processor.revoked.update(_revoked(broker))
-    courier = Courier(consumer, app.backend, lane, ledger, lambda: _lost(courier), roster, order.slot)
+    turns = None if broker.capabilities.wakes_one else roster
+    courier = Courier(consumer, app.backend, lane, ledger, lambda: _lost(courier), turns, order.slot)
     processor.courier = courier
     lane.courier = courier
     courier.start()

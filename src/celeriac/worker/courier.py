@@ -11,6 +11,7 @@ Not here: running bodies (`lanes.py`), deciding what a message means (`request.p
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -88,7 +89,7 @@ class Courier(threading.Thread):
         self.offset = 0.0  # the broker's clock minus ours
         self.fetching = True
         self.asleep = _AWAKE
-        self._bell = threading.Event()
+        self._bell = threading.Lock()  # free: somebody rang
         self._stop_by = 0.0  # monotonic; 0: not stopping
         self._ended = False
         self._posted = 0
@@ -134,13 +135,17 @@ class Courier(threading.Thread):
         if self.asleep == _LISTENING:
             self.consumer.wake()
         elif self.asleep == _DOZING:
-            self._bell.set()
+            self._ring()
 
     def fail(self, who: str, exc: BaseException) -> None:
         """A bug of ours, in any thread: no child may live on that holds deliveries which nobody ends."""
         self.failure = exc
         logger.critical("%s failed: %r; the child ends and its work goes back.", who, exc, exc_info=exc)
         self.on_lost()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is free already: rung twice
+            self._bell.release()
 
     # -- called by the child ------------------------------------------------------------------------------
 
@@ -315,7 +320,7 @@ class Courier(threading.Thread):
             timeout = min(timeout, max(0.0, deadline - now))
         if self.lane.waiting():
             timeout = min(timeout, LONG / 2)
-        self._bell.clear()
+        self._bell.acquire(blocking=False)
         self.asleep = _LISTENING if idle else _DOZING
         try:
             if self.outbox or self.urgent or self.notices or self.loose or self._stop_by:
@@ -323,10 +328,10 @@ class Courier(threading.Thread):
             if idle:
                 self._listen(timeout)
             elif not self.fetching or self._waits() or not self._want(now):
-                self._bell.wait(timeout)
+                self._bell.acquire(timeout=timeout)
         except OperationalError as exc:
             logger.error("Broker lost: %s; trying again.", exc)
-            self._bell.wait(0.2)
+            self._bell.acquire(timeout=0.2)
         finally:
             self.asleep = _AWAKE
 

@@ -61,7 +61,8 @@ class Part:
     """Owned by one thread.
 
     Attributes:
-        is_armed: the last `arm`, or the last exchange of a quiet time, has made the server push the next change.
+        is_armed: the last `arm`, or the last exchange of a quiet time, has made the server push the next
+            change.
     """
 
     def __init__(
@@ -149,10 +150,12 @@ class Part:
             )
 
         arms = False
+        # Right after a push something is there to be taken: tracking is armed when that is done.
+        may_arm = limit > 0 and self._is_quiet and bool(settlements)
 
         def attempt(link: Link, deadline: float) -> list[Any]:
             nonlocal arms
-            arms = limit > 0 and self._is_quiet and self._track(link, deadline)
+            arms = may_arm and self._track(link, deadline)
             looked = not arms and link is self._looked_by and _monotonic() < self._look_at
             args[_LOOK] = b"0" if looked else b"1"
             data = EXCHANGE.packed(keys, args)

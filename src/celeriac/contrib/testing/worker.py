@@ -34,8 +34,8 @@ def start_worker(
 
     Args:
         concurrency: threads.
-        pool, loglevel, logfile, perform_ping_check, ping_task_timeout, shutdown_timeout: not needed; the worker
-            is consuming when the context begins, and has finished what runs when it ends.
+        pool, loglevel, logfile, perform_ping_check, ping_task_timeout, shutdown_timeout: not needed; the
+            worker is consuming when the context begins, and has finished what runs when it ends.
         kwargs: `queues` (names) and `hostname`; others are ignored.
 
     Example:

@@ -24,6 +24,8 @@ __all__ = ["Subscription"]
 
 #: Channels in one command.
 _CHUNK: Final = 500
+#: Discarded channels that the server may go on telling us of.
+_MANY: Final = 100
 #: Seconds for which a lost server is sought before `wait` raises.
 PATIENCE: Final = 30.0
 _monotonic = time.monotonic
@@ -44,7 +46,9 @@ class Subscription:
         self._link: Link | None = None
         self._asked: deque[tuple[bytes, ...]] = deque()  # MGETs whose replies are still to come
         self._told: dict[bytes, bytes | None] = {}  # names with news: the value looked up, None for a message
+        self._gone: set[bytes] = set()  # discarded names that the server still tells us of
         self._closed = False
+        self._waiting = False  # somebody is in `wait`
         self._rung = False  # `wake` was called
         self._alarm = Alarm()  # lets a blocked `wait` look at everything again
 
@@ -62,22 +66,30 @@ class Subscription:
                     self._subscribe(self._link, new)
             except (Disconnected, NotNow):
                 self._drop()  # `wait` connects anew, with all names
-            self._alarm.ring()
+            if self._waiting:
+                self._alarm.ring()
 
     def discard(self, names: Iterable[bytes]) -> None:
+        """The server hears of it with the next `add`, or when there are many."""
         with self._lock:
             gone = [name for name in names if name in self._names]
             self._names.difference_update(gone)
             for name in gone:
                 self._told.pop(name, None)
+            self._gone.update(gone)
             link = self._link
-            if not gone or link is None or link.closed:
+            if len(self._gone) < _MANY or link is None or link.closed:
                 return
             try:
-                for some in _chunks(gone):
-                    link.send(pack((b"UNSUBSCRIBE", *some)), _monotonic() + self._pool.server.timeout)
+                link.send(self._farewell(), _monotonic() + self._pool.server.timeout)
             except (Disconnected, NotNow):
                 self._drop()
+
+    def _farewell(self) -> bytes:
+        """UNSUBSCRIBE for all names that are gone; empty when there are none."""
+        commands = b"".join(pack((b"UNSUBSCRIBE", *some)) for some in _chunks(list(self._gone)))
+        self._gone.clear()
+        return commands
 
     def wait(self, timeout: float | None) -> list[tuple[bytes, bytes]]:
         """(channel, payload) pairs, in order; empty after `timeout` seconds or `wake`.
@@ -93,10 +105,9 @@ class Subscription:
                 with self._lock:
                     self._drop()
                 continue
-            if found:
+            if found or not self._block(link, deadline):
+                self._waiting = False
                 return found
-            if not self._block(link, deadline):
-                break
         return []
 
     def _answer_call(self) -> bool:
@@ -104,7 +115,8 @@ class Subscription:
         self._alarm.clear()
         with self._lock:
             rung, self._rung = self._rung, False
-            return rung or self._closed
+            self._waiting = not (rung or self._closed)
+            return not self._waiting
 
     def wake(self) -> None:
         with self._lock:
@@ -142,14 +154,18 @@ class Subscription:
     def _connect(self, deadline: float) -> Link:
         self._asked.clear()
         self._told.clear()
+        self._gone.clear()
         link = self._link = self._pool.open(next(iter(self._names)), deadline)
         self._subscribe(link, list(self._names))
         return link
 
     def _subscribe(self, link: Link, names: Sequence[bytes]) -> None:
         deadline = _monotonic() + self._pool.server.timeout
+        self._gone.difference_update(names)
+        farewell = self._farewell() if self._gone else b""
         for some in _chunks(names):
-            commands = pack((b"SUBSCRIBE", *some))
+            commands = farewell + pack((b"SUBSCRIBE", *some))
+            farewell = b""
             if self._load is not None and self._is_whole(link):
                 commands += pack((b"MGET", *some))
                 self._asked.append(tuple(some))
