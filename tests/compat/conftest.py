@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.contender import Contender
-from bench.environments import python_of
+from tests.faults import control
 from tests.faults.harness import ROOT, Journal, Node, environment
 
 from celeriac import Celeriac
@@ -19,11 +18,7 @@ from celeriac import Celeriac
 @pytest.fixture(scope="session")
 def celery_python() -> str:
     """The interpreter of a virtual environment with Celery 5.7, made on first use."""
-    requirements = ("celery[redis,msgpack,yaml]==5.7.0",)
-    peer = Contender(
-        "celery", requirements, "tests.compat-celery.app", "redis", frozenset(), "", lambda *_: []
-    )
-    return str(python_of(peer))
+    return control.celery_python()
 
 
 @pytest.fixture
