@@ -242,14 +242,17 @@ def test_early_acknowledgement_runs_at_most_once_and_keeps_its_result(
     client: Celeriac, node: Start, journal: Journal
 ) -> None:
     worker = node("-c", "1", conf={"task_acks_late": False})
-    assert (
-        call(client, "record", "good", link=client.signature("errback", immutable=False)).get(timeout=15)
-        == "good"
-    )
+    link = client.signature("errback")
+    assert call(client, "record", "good", link=link).get(timeout=15) == "good"
     until(lambda: journal.count("errback")["good"], 5)
-    call(client, "record", "killed", 60.0)
+    killed = call(client, "record", "killed", 60.0)
     until(lambda: journal.count("start")["killed"], 5)
     assert client.broker.stats(["faults"])[0].in_flight == 0
     next(child for child in worker.children()).kill()
     assert call(client, "add", 1, 1).get(timeout=5) == 2
     assert journal.count("start")["killed"] == 1
+    until(lambda: killed.state == "FAILURE", 5)
+    assert type_of(killed) == "WorkerLostError"
+    late = call(client, "spin", 60.0, time_limit=1)
+    until(lambda: late.state == "FAILURE", 5)
+    assert type_of(late) == "TimeLimitExceeded"

@@ -20,15 +20,23 @@ from typing import Literal, NamedTuple
 
 from celeriac import failpoints
 from celeriac.backends.base import ResultBackend
-from celeriac.brokers.base import Broker, ConsumerSpec, Delivery, ResultTarget, Settlement
+from celeriac.brokers.base import (
+    Broker,
+    ConsumerSpec,
+    Delivery,
+    ResultTarget,
+    Settlement,
+    StoredResult,
+)
 from celeriac.exceptions import OperationalError
-from celeriac.worker.ledger import Ledger, Running, ledger_folder, orphans
+from celeriac.worker.ledger import ID_SIZE, Ledger, Running, ledger_folder, orphans
 
 __all__ = ["Death", "Heart"]
 
 logger = logging.getLogger("celeriac.worker")
 
 Conclude = Callable[[Delivery, str, float], Settlement]
+Gone = Callable[[str, str, str | None, float], StoredResult | None]
 
 
 class Death(NamedTuple):
@@ -50,6 +58,7 @@ class Heart(threading.Thread):
         on_lost: told which leases are gone.
         on_revoked: told newly revoked ids.
         conclude: settlement for a delivery whose body was stopped (delivery, why, seconds).
+        gone: result of a call that was acknowledged early and died (id, task name, why, seconds).
         store: names the broker's store, so that foreign ledgers are left alone.
         machine: also look for the ledgers that killed workers left on this machine.
     """
@@ -67,6 +76,7 @@ class Heart(threading.Thread):
         on_lost: Callable[[Sequence[str]], None],
         on_revoked: Callable[[Sequence[str]], None],
         conclude: Conclude,
+        gone: Gone,
         machine: bool = True,
     ) -> None:
         super().__init__(name="heart", daemon=True)
@@ -80,6 +90,7 @@ class Heart(threading.Thread):
         self.on_lost = on_lost
         self.on_revoked = on_revoked
         self.conclude = conclude
+        self.gone = gone
         self.machine = machine
         self._deaths: queue.SimpleQueue[Death | Literal["stop"]] = queue.SimpleQueue()
         self._known: set[str] = set()
@@ -193,6 +204,7 @@ class Heart(threading.Thread):
         count = 0
         if consumer is not None:
             running = ledger.running()
+            self._store_gone([run for run in running if run.early], death.verdicts)
             stopped = [run for run in running if run.id in death.verdicts]
             guilty = [] if death.innocent else [run for run in running if run.id not in death.verdicts]
             if stopped:
@@ -210,6 +222,17 @@ class Heart(threading.Thread):
             )
         ledger.close(remove=True)
         return count
+
+    def _store_gone(self, runs: Sequence[Running], verdicts: Mapping[str, str]) -> None:
+        """The broker has nothing left of calls that were acknowledged early: nobody must wait for ever."""
+        results = [
+            self.gone(run.id, run.name, verdicts.get(run.id), run.hard - run.started)
+            for run in runs
+            if len(run.id) < ID_SIZE  # a longer one is cut off
+        ]
+        stored = [result for result in results if result is not None]
+        if stored:
+            self.backend.store(stored)
 
     def _conclude(
         self, consumer: str, queues: Sequence[str], stopped: Sequence[Running], verdicts: Mapping[str, str]

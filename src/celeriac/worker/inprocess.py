@@ -88,6 +88,7 @@ class InProcessWorker:
             on_lost=lambda ids: self.lane.stop(),
             on_revoked=self.processor.revoked.update,
             conclude=self.processor.stopped,
+            gone=self.processor.gone,
             machine=False,
         )
         self._main = threading.Thread(target=self.lane.run, name="lane", daemon=True)

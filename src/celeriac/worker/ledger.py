@@ -32,11 +32,13 @@ HEADER_SIZE = 4096
 SLOT_SIZE = 256
 RING_SIZE = 4096
 RING_ITEM = 16
+#: Bytes that are kept of a task id.
+ID_SIZE = 64
 
 # magic, slots, unused, done (written), settled (written), pulse, processed; a byte: the lease is taken
 _head = struct.Struct("<IIqQQdQ")
 _owner_offset = 512
-_slot = struct.Struct("<BxHxxxxQddd64s128s")
+_slot = struct.Struct("<BBHxxxxQddd64s128s")
 _ring = struct.Struct("<QHxxxxxx")
 _u64 = struct.Struct("<Q")
 _f64 = struct.Struct("<d")
@@ -46,7 +48,8 @@ FREE, BUSY = 0, 1
 
 
 class Running(NamedTuple):
-    """One busy slot. `started`, `soft`, `hard`: monotonic seconds; 0 means no limit."""
+    """One busy slot. `started`, `soft`, `hard`: monotonic seconds; 0 means no limit. `early`: acknowledged
+    before it ran, so nobody else will run it."""
 
     slot: int
     queue: str
@@ -56,6 +59,7 @@ class Running(NamedTuple):
     hard: float
     id: str
     name: str
+    early: bool = False
 
 
 def ledger_folder() -> Path:
@@ -134,11 +138,22 @@ class Ledger:
         hard: float,
         id: bytes,
         name: bytes,
+        early: bool = False,
     ) -> None:
         """Record a body that is about to run. The busy mark is written last."""
         offset = HEADER_SIZE + slot * SLOT_SIZE
         _slot.pack_into(
-            self.page, offset, FREE, self._queue_index.get(queue, 0), tag, started, soft, hard, id, name
+            self.page,
+            offset,
+            FREE,
+            early,
+            self._queue_index.get(queue, 0),
+            tag,
+            started,
+            soft,
+            hard,
+            id,
+            name,
         )
         self.page[offset] = BUSY
 
@@ -214,9 +229,9 @@ class Ledger:
         for slot in range(self.slots):
             offset = HEADER_SIZE + slot * SLOT_SIZE
             if self.page[offset] == BUSY:
-                _, queue, tag, started, soft, hard, id_, name = _slot.unpack_from(self.page, offset)
-                times = (started, soft, hard)
-                found.append(Running(slot, self._queue_name(queue), tag, *times, _text(id_), _text(name)))
+                _, early, queue, tag, start, soft, hard, id_, name = _slot.unpack_from(self.page, offset)
+                place = (slot, self._queue_name(queue), tag)
+                found.append(Running(*place, start, soft, hard, _text(id_), _text(name), bool(early)))
         return found
 
     def busy(self) -> bool:

@@ -265,9 +265,22 @@ class Processor:
         if why == "terminated":
             return self._ended(delivery, call, entry, states.REVOKED, TaskRevokedError("terminated"))
         job = Job(delivery, call, entry, context_of(call, self.hostname))
-        limit = round(limit, 3)
-        exc = TimeLimitExceeded(int(limit) if limit.is_integer() else limit)
-        return self._settle(job, conclude(call, entry.policy, Outcome(FAILED, None, exc)))
+        return self._settle(job, conclude(call, entry.policy, Outcome(FAILED, None, _time_limit(limit))))
+
+    def gone(self, id_: str, name: str, why: str | None, limit: float) -> StoredResult | None:
+        """The result of a call that was acknowledged early and whose process is dead."""
+        entry = self._entries.get(name) or self._look_up(name)
+        if entry is None or (entry.policy.ignore_result and not entry.policy.store_errors):
+            return None
+        exc: Exception = WorkerLostError(
+            "The process running the task died. It was acknowledged before it ran (acks_late is off), so it "
+            "does not run again."
+        )
+        if why == "time limit":
+            exc = _time_limit(limit)
+        elif why == "terminated":
+            return self._document(id_, states.REVOKED, TaskRevokedError(why), None, None)
+        return self._document(id_, states.FAILURE, exc, None, None)
 
     def _ignores(self, job: Job) -> bool:
         own = job.call.ignore_result
@@ -333,6 +346,11 @@ class Processor:
             logger.error("Cannot publish the errbacks of %s[%s]: %r", job.call.name, job.call.id, exc)
             return ()
         return errbacks
+
+
+def _time_limit(seconds: float) -> TimeLimitExceeded:
+    seconds = round(seconds, 3)
+    return TimeLimitExceeded(int(seconds) if seconds.is_integer() else seconds)
 
 
 def _unwritable(job: Job, exc: Exception) -> Exception:

@@ -164,6 +164,7 @@ class Supervisor:
             on_lost=self._lost.extend,
             on_revoked=self._new_revoked.extend,
             conclude=conclude,
+            gone=processor.gone,
         )
 
     def _leases(self) -> Mapping[str, Sequence[str]]:

@@ -37,7 +37,7 @@ def test_it_says_what_runs(page: Ledger) -> None:
     start(page, 2, 8, "second", "other", "näme")
     assert page.busy()
     first, second = page.running()
-    assert first == (0, "first", 7, 1.0, 2.0, 3.0, "id", "task")
+    assert first == (0, "first", 7, 1.0, 2.0, 3.0, "id", "task", False)
     assert (second.slot, second.queue, second.tag, second.id, second.name) == (
         2,
         "second",

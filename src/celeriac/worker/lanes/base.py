@@ -141,8 +141,9 @@ class Lane(ABC):
             soft = started + job.soft if job.soft else 0.0
             hard = started + job.hard if job.hard else 0.0
             self.ledger.start(
-                slot, delivery.queue, delivery.tag, started, soft, hard, job.call.id.encode(), job.entry.name
-            )
+                slot, delivery.queue, delivery.tag, started, soft, hard, job.call.id.encode(), job.entry.name,
+                job.early,
+            )  # fmt: skip
         if failpoints.on:
             failpoints.hit("start.after")
 
