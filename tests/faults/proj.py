@@ -17,7 +17,9 @@ else:
 
 app = Application("faults", broker=os.environ["FAULTS_BROKER"], backend=os.environ.get("FAULTS_BACKEND"))
 app.conf.update(
-    broker_connection_retry_on_startup=True, task_default_queue="faults", accept_content=["json", "yaml", "msgpack"]
+    broker_connection_retry_on_startup=True,
+    task_default_queue="faults",
+    accept_content=["json", "yaml", "msgpack"],
 )
 app.conf.update(**eval(os.environ.get("FAULTS_CONF", "{}")))
 
@@ -62,7 +64,10 @@ def fail(text="boom"):
 def poison(key):
     """Kills the whole worker: its own process and the supervisor's."""
     note("start", key, os.getpid(), time.time())
-    os.kill(int(os.environ["FAULTS_SUPERVISOR"]) if "FAULTS_SUPERVISOR" in os.environ else _supervisor(), signal.SIGKILL)
+    os.kill(
+        int(os.environ["FAULTS_SUPERVISOR"]) if "FAULTS_SUPERVISOR" in os.environ else _supervisor(),
+        signal.SIGKILL,
+    )
     time.sleep(30)
 
 

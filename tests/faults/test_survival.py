@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from celeriac import Celeriac
-from celeriac.brokers.base import Outgoing
 from tests.faults.conftest import Store
 from tests.faults.harness import Journal, Node, until
 from tests.faults.malformed import bad_messages, envelopes
+
+from celeriac import Celeriac
+from celeriac.brokers.base import Outgoing
 
 Start = Callable[..., Node]
 
