@@ -1,6 +1,7 @@
 """The worker: owns every process, thread and loop.
 
     supervisor.py  one loop: children, signals, hard limits       heart.py     leases, sweeps, burials
+    children.py, signalling.py  what the supervisor sees and hears
     template.py    the process that forks children                child.py     lane + courier, put together
     courier.py     broker ↔ lane                                  lanes/       where bodies run
     request.py     one delivery → one settlement                  ledger.py    shared page: what runs and did

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import json
 import logging
 import os
 import secrets
@@ -30,10 +29,12 @@ from typing import TYPE_CHECKING, Any
 from celeriac import signals
 from celeriac.brokers.base import Delivery, Settlement
 from celeriac.worker.child import EXIT_FAILED, EXIT_LOST, make_processor, run_role
+from celeriac.worker.children import Child
 from celeriac.worker.heart import Death, Heart
 from celeriac.worker.ledger import Ledger, ledger_folder
 from celeriac.worker.options import WorkerOptions
 from celeriac.worker.roster import Roster
+from celeriac.worker.signalling import Signals
 from celeriac.worker.template import Nursery, Order, nursery
 
 if TYPE_CHECKING:
@@ -55,35 +56,6 @@ OVERDUE = 0.5
 WARM, COLD = "warm", "cold"
 
 
-class _Child:
-    """One process of this node."""
-
-    def __init__(self, role: str, slot: int, pid: int, control: socket.socket, ledger: Ledger | None) -> None:
-        self.role = role
-        self.slot = slot
-        self.pid = pid
-        self.control = control
-        self.ledger = ledger
-        self.born = time.monotonic()
-        self.innocent = False
-        self.verdicts: dict[str, str] = {}
-        self.retiring = False
-        self.condemned = False
-
-    def tell(self, **message: Any) -> None:
-        try:
-            self.control.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            logger.debug("Child %d is gone already.", self.pid)
-
-    def kill(self) -> None:
-        """End the process and everything it started in its group (which it may not have made yet)."""
-        self.condemned = True
-        for end in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                end(self.pid, signal.SIGKILL)
-
-
 class Supervisor:
     """Runs one worker node until it is told to stop.
 
@@ -97,7 +69,7 @@ class Supervisor:
         self.options = options
         self.store = store
         self.queues = tuple(options.queues or ())
-        self.children: dict[int, _Child] = {}
+        self.children: dict[int, Child] = {}
         self.roster = Roster()
         self.wanted: dict[tuple[str, int], float] = {}  # (role, slot) → when to start it (monotonic)
         self.failures = 0
@@ -109,9 +81,8 @@ class Supervisor:
         self._lost: list[str] = []
         self._new_revoked: list[str] = []
         self._nursery: Nursery | None = None
-        self._wake_r, self._wake_w = -1, -1
         self._heart: Heart | None = None
-        self._pending_signals: list[int] = []
+        self._signals: Signals | None = None
 
     # -- life ---------------------------------------------------------------------------------------------
 
@@ -119,7 +90,7 @@ class Supervisor:
         """Start everything, loop, stop everything; return the exit status."""
         # The template is forked before anything is connected and before the heart's thread starts.
         self._nursery = nursery(self.options.app, self._entry)
-        self._listen_to_signals()
+        self._signals = Signals()
         slots = self._concurrency if self._many_children else 1
         self.wanted = dict.fromkeys((("child", slot) for slot in range(slots)), 0.0)
         self._want_helpers()
@@ -204,7 +175,8 @@ class Supervisor:
             self._heart.join(PATIENCE)
         if self._nursery is not None:
             self._nursery.close()
-        signal.set_wakeup_fd(-1)
+        if self._signals is not None:
+            self._signals.close()
 
     # -- the loop -----------------------------------------------------------------------------------------
 
@@ -240,7 +212,7 @@ class Supervisor:
                 else:
                     del self.wanted[role, slot]
 
-    def _start(self, role: str, slot: int) -> _Child:
+    def _start(self, role: str, slot: int) -> Child:
         assert self._nursery is not None
         detail: dict[str, Any] = {
             "options": {**self.options._asdict(), "queues": None},
@@ -259,7 +231,7 @@ class Supervisor:
                 ledger.close(remove=True)
             raise
         control.settimeout(1.0)  # one that does not listen must not stop the supervisor
-        child = _Child(role, slot, pid, control, ledger)
+        child = Child(role, slot, pid, control, ledger)
         self.children[pid] = child
         return child
 
@@ -275,15 +247,16 @@ class Supervisor:
 
     def _reap(self, timeout: float) -> None:
         assert self._nursery is not None
-        ready, _, _ = select.select([self._nursery.fileno(), self._wake_r], [], [], timeout)
-        if self._wake_r in ready:
-            os.read(self._wake_r, 4096)
+        assert self._signals is not None
+        ready, _, _ = select.select([self._nursery.fileno(), self._signals.fileno()], [], [], timeout)
+        if self._signals.fileno() in ready:
+            self._signals.drain()
         for pid, code in self._nursery.exits():
             child = self.children.pop(pid, None)
             if child is not None:
                 self._bury(child, code)
 
-    def _bury(self, child: _Child, code: int) -> None:
+    def _bury(self, child: Child, code: int) -> None:
         child.control.close()
         if child.ledger is not None:
             self.roster.busy(child.slot)
@@ -300,7 +273,7 @@ class Supervisor:
             lived = time.monotonic() - child.born
             self.wanted["beat", 0] = time.monotonic() + (0.0 if lived > 5.0 else 1.0)
 
-    def _say_how(self, child: _Child, code: int) -> None:
+    def _say_how(self, child: Child, code: int) -> None:
         assert child.ledger is not None
         if code == 0 or child.innocent:
             return
@@ -313,7 +286,7 @@ class Supervisor:
             "Process 'Worker-%d' pid:%d exited with %s; starting another.", child.slot + 1, child.pid, how
         )
 
-    def _when_again(self, child: _Child) -> float:
+    def _when_again(self, child: Child) -> float:
         """At once; with a growing pause when children die before they have taken a lease."""
         now = time.monotonic()
         if child.ledger is not None and (
@@ -335,7 +308,7 @@ class Supervisor:
                 child.innocent = True
                 child.kill()
 
-    def _enforce_limits(self, child: _Child, ledger: Ledger, now: float) -> None:
+    def _enforce_limits(self, child: Child, ledger: Ledger, now: float) -> None:
         # A child with many slots does it itself, unless a body keeps it from that.
         late = OVERDUE if self.options.pool in ("threads", "asyncio") else 0.0
         for run in ledger.running():
@@ -374,23 +347,9 @@ class Supervisor:
 
     # -- signals ------------------------------------------------------------------------------------------
 
-    def _listen_to_signals(self) -> None:
-        self._wake_r, self._wake_w = os.pipe()
-        for end in (self._wake_r, self._wake_w):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
-        names = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGTTIN", "SIGTTOU"]
-        remap = os.environ.get("REMAP_SIGTERM")
-        for name in names:
-            number = getattr(signal, name, None)
-            if number is None:
-                continue
-            meaning = getattr(signal, remap) if remap and name == "SIGTERM" else number
-            signal.signal(number, lambda *_, meaning=meaning: self._pending_signals.append(meaning))
-
     def _obey_signals(self) -> None:
-        while self._pending_signals:
-            number = self._pending_signals.pop(0)
+        assert self._signals is not None
+        for number in self._signals.take():
             if number == signal.SIGTERM:
                 self._go_warm("SIGTERM")
             elif number == signal.SIGINT:
@@ -456,8 +415,7 @@ class Supervisor:
             with contextlib.suppress(ValueError, OSError):
                 faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
         for child in self.children.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGUSR1)
+            child.dump_stacks()
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(ValueError, OSError):  # the terminal may be gone
