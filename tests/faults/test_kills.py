@@ -76,6 +76,8 @@ def test_a_killed_child_is_replaced_and_its_task_runs_again_within_two_seconds(
             for process in worker.children():
                 if process.pid == victim.pid:
                     process.kill()
+            if ("end", *victim[1:3]) in {event[:3] for event in journal.events()}:
+                continue  # it ended a moment before the kill
             kills.append((victim.pid, killed))
             until(lambda: journal.count("start")[victim.key] > before, 2.0, f"{victim.key} runs again")  # noqa: B023
             if journal.count("start")[victim.key] >= 3:  # one more would be the end of its budget
