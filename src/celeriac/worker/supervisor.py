@@ -44,6 +44,8 @@ __all__ = ["Supervisor"]
 
 logger = logging.getLogger("celeriac.worker")
 
+#: Seconds that the heart gets to give back what a dead child ran before its successor starts.
+HANDOVER = 0.1
 #: Seconds between looks at the ledgers.
 TICK = 0.1
 #: Seconds a courier may be silent while nothing runs.
@@ -258,6 +260,7 @@ class Supervisor:
 
     def _bury(self, child: Child, code: int) -> None:
         child.control.close()
+        again = self._when_again(child)  # asked first: the heart closes the ledger
         if child.ledger is not None:
             self.roster.busy(child.slot)
             self._say_how(child, code)
@@ -267,7 +270,7 @@ class Supervisor:
         if self.stopping or child.retiring:
             return
         if child.role == "child":
-            self.wanted["child", child.slot] = self._when_again(child)
+            self.wanted["child", child.slot] = again
         elif child.role == "beat":
             logger.error("The embedded beat ended with status %d; starting it again.", code)
             lived = time.monotonic() - child.born
@@ -287,13 +290,13 @@ class Supervisor:
         )
 
     def _when_again(self, child: Child) -> float:
-        """At once; with a growing pause when children die before they have taken a lease."""
+        """At once (a moment later when it was running: then the new child finds that in the queue again);
+        with a growing pause when children die before they have taken a lease."""
         now = time.monotonic()
-        if child.ledger is not None and (
-            child.ledger.processed or child.ledger.busy() or now - child.born > 5.0
-        ):
+        busy = child.ledger is not None and child.ledger.busy()
+        if child.ledger is not None and (child.ledger.processed or busy or now - child.born > 5.0):
             self.failures = 0
-            return now
+            return now + (HANDOVER if busy else 0.0)
         self.failures += 1
         return now + (0.0 if self.failures <= self._concurrency * 2 else min(0.5 * self.failures, 30.0))
 
