@@ -29,6 +29,9 @@ def test_soft_limits(client: Celeriac, node: Start, pool: str) -> None:
         with pytest.raises(SoftTimeLimitExceeded):
             call(client, name, 30.0, soft_time_limit=0.3).get(timeout=5)
         assert time.monotonic() - begun < 1.3
+    if pool in ("prefork", "solo"):  # a coroutine that keeps its loop from doing anything
+        with pytest.raises(SoftTimeLimitExceeded):
+            call(client, "ablocks", 30.0, soft_time_limit=0.3).get(timeout=5)
     for name in ("catches", "acatches"):
         assert call(client, name, 30.0, soft_time_limit=0.3).get(timeout=5) == "cleaned up"
         assert call(client, name, 0.01, soft_time_limit=5).get(timeout=5) == "not limited"

@@ -148,15 +148,19 @@ class Interruptible(Awaitable[Any]):
                 step, value = self.coroutine.throw, exc
 
 
-async def run_limited(job: Job) -> Outcome:
-    """Run a coroutine body under its soft and hard limits; the outermost coroutine of its task."""
+async def run_limited(job: Job, rang: Callable[[], None] | None = None) -> Outcome:
+    """Run a coroutine body under its soft and hard limits; the outermost coroutine of its task.
+
+    Args:
+        rang: called when the soft limit is thrown into the body.
+    """
     try:
-        return await _run_limited(job)
+        return await _run_limited(job, rang)
     except GeneratorExit as exc:  # thrown into a coroutine it passes by those inside, which only get closed
         return outcome_of(exc)
 
 
-async def _run_limited(job: Job) -> Outcome:
+async def _run_limited(job: Job, rang: Callable[[], None] | None) -> Outcome:
     if not job.soft and not job.hard:
         return await invoke_async(job.task, job.entry.function, job.entry.before_start, job.context)
     loop = asyncio.get_running_loop()
@@ -173,6 +177,8 @@ async def _run_limited(job: Job) -> Outcome:
     def interrupt() -> None:
         wrapped.interrupted = True
         task.cancel()
+        if rang is not None:
+            rang()
 
     try:
         done, _ = await asyncio.wait({task}, timeout=job.hard or None)

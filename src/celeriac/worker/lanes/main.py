@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MainLane"]
 
+#: Seconds that a coroutine's loop has to throw a soft limit into it, before the alarm does.
+LATE = 0.1
+
 
 class MainLane(Lane):
     """One body at a time, in the main thread."""
@@ -41,6 +44,7 @@ class MainLane(Lane):
         self._since = 0.0  # start of the running body, 0 between bodies
         self._in_body = False
         self._loop = BodyLoop()
+        self._finish = self._loop.run
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
         self.inbox.extend(deliveries)
@@ -114,21 +118,30 @@ class MainLane(Lane):
         self._post(settlement, ended, job.early)
 
     def _invoke(self, job: Job) -> Outcome:
-        entry = job.entry
-        if entry.is_coroutine:
-            return self._loop.run(run_limited(job))  # type: ignore[no-any-return]
         if not job.soft or threading.current_thread() is not threading.main_thread():
-            return invoke(job.task, entry.function, entry.before_start, job.context, self._loop.run)
+            return self._run_body(job)
         signal.signal(signal.SIGALRM, self._on_alarm)  # every time: the last body may have changed it
         try:
             self._in_body = True
-            signal.setitimer(signal.ITIMER_REAL, job.soft)
-            return invoke(job.task, entry.function, entry.before_start, job.context, self._loop.run)
+            # A coroutine's loop interrupts it, unless it keeps the loop from that.
+            signal.setitimer(signal.ITIMER_REAL, job.soft + (LATE if job.entry.is_coroutine else 0.0))
+            return self._run_body(job)
         except SoftTimeLimitExceeded as exc:  # it rang between the body's end and this line
             return outcome_of(exc)
         finally:
-            self._in_body = False
+            self._in_body = False  # before anything is called: calls are where signals strike
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _run_body(self, job: Job) -> Outcome:
+        entry = job.entry
+        if entry.is_coroutine:
+            return self._loop.run(run_limited(job, self._disarm if self._in_body else None))  # type: ignore[no-any-return]
+        return invoke(job.task, entry.function, entry.before_start, job.context, self._finish)
+
+    def _disarm(self) -> None:
+        """The loop has interrupted its coroutine: the alarm need not."""
+        self._in_body = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
         if self._in_body:
