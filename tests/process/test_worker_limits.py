@@ -170,3 +170,15 @@ def test_a_thousand_coroutines_in_one_process(client: Celeriac, node: Start) -> 
     result = group(client.signature("aspin", (1.0,)) for _ in range(1000)).apply_async()
     result.get(timeout=20)
     assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("name", ["spin", "aspin"])
+def test_soft_limits_that_ring_just_when_the_body_ends(client: Celeriac, node: Start, name: str) -> None:
+    worker = node("-c", "1")
+    pid = call(client, "pid").get(timeout=15)
+    results = [call(client, name, 0.0199 + n * 0.000005, soft_time_limit=0.02) for n in range(60)]
+    for result in results:
+        until(lambda result=result: result.state in ("SUCCESS", "FAILURE"), 10)
+        assert result.state == "SUCCESS" or isinstance(result.result, SoftTimeLimitExceeded)
+    assert call(client, "pid").get(timeout=5) == pid
+    assert worker.stop() == 0
