@@ -41,8 +41,8 @@ _owner_offset = 512
 _slot = struct.Struct("<BBHxxxxQddd64s128s")
 _ring = struct.Struct("<QHxxxxxx")
 _u64 = struct.Struct("<Q")
-_f64 = struct.Struct("<d")
-_DONE, _SETTLED, _PULSE, _PROCESSED, _LEASED = 16, 24, 32, 40, 48
+#: Places in the header, in words of eight bytes; the last one is a byte.
+_DONE, _SETTLED, _PULSE, _PROCESSED, _LEASED = 2, 3, 4, 5, 48
 
 FREE, BUSY = 0, 1
 
@@ -98,10 +98,14 @@ class Ledger:
             making.rename(path)
         magic, self.slots, *_ = _head.unpack_from(self.page, 0)
         if magic != MAGIC:
+            self.slots = 0
             self.close()
             raise ValueError(f"{path} is not a ledger of this version")
         self._ring_offset = HEADER_SIZE + self.slots * SLOT_SIZE
-        self._done: int = _u64.unpack_from(self.page, _DONE)[0]
+        # Written and read as whole words: `pack_into` clears a field before it fills it.
+        self._words = memoryview(self.page)[:HEADER_SIZE].cast("Q")
+        self._times = memoryview(self.page)[:HEADER_SIZE].cast("d")
+        self._done = self._words[_DONE]
         self.queues: Sequence[str] = ()
         self._queue_index: dict[str, int] = {}
         self.owner: dict[str, Any] = {}
@@ -171,7 +175,7 @@ class Ledger:
             self._queue_index.get(queue, 0),
         )
         self._done = index + 1
-        _u64.pack_into(self.page, _DONE, index + 1)
+        self._words[_DONE] = index + 1
         self.page[HEADER_SIZE + slot * SLOT_SIZE] = FREE
 
     def mark(self) -> int:
@@ -179,7 +183,7 @@ class Ledger:
         return self._done
 
     def settled(self, mark: int) -> None:
-        _u64.pack_into(self.page, _SETTLED, mark)
+        self._words[_SETTLED] = mark
 
     def intact(self) -> bool:
         """False when somebody has closed our descriptor, and so probably all others of the process."""
@@ -190,10 +194,10 @@ class Ledger:
 
     def pulse(self) -> None:
         """The courier is alive."""
-        _f64.pack_into(self.page, _PULSE, time.monotonic())
+        self._times[_PULSE] = time.monotonic()
 
     def count(self, processed: int) -> None:
-        _u64.pack_into(self.page, _PROCESSED, processed)
+        self._words[_PROCESSED] = processed
 
     # -- the supervisor's side ----------------------------------------------------------------------------
 
@@ -217,11 +221,11 @@ class Ledger:
 
     @property
     def processed(self) -> int:
-        return int(_u64.unpack_from(self.page, _PROCESSED)[0])
+        return self._words[_PROCESSED]
 
     @property
     def last_pulse(self) -> float:
-        return float(_f64.unpack_from(self.page, _PULSE)[0])
+        return self._times[_PULSE]
 
     def running(self) -> list[Running]:
         """What runs now (after the child's death: what was running)."""
@@ -239,8 +243,7 @@ class Ledger:
 
     def unsettled(self) -> list[tuple[str, int]]:
         """(queue, tag) of deliveries that are done and owe nothing but their settlement."""
-        done = _u64.unpack_from(self.page, _DONE)[0]
-        settled = _u64.unpack_from(self.page, _SETTLED)[0]
+        done, settled = self._words[_DONE], self._words[_SETTLED]
         first = max(settled, done - RING_SIZE)
         items = (
             _ring.unpack_from(self.page, self._ring_offset + (index % RING_SIZE) * RING_ITEM)
@@ -265,6 +268,9 @@ class Ledger:
 
     def close(self, *, remove: bool = False) -> None:
         if self.fd >= 0:
+            if self.slots:
+                self._words.release()
+                self._times.release()
             with contextlib.suppress(BufferError):
                 self.page.close()
             os.close(self.fd)

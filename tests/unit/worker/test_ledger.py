@@ -174,6 +174,32 @@ while True:
         page.close(remove=True)
 
 
+def test_readers_see_no_number_half_written(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from celeriac.worker.ledger import Ledger
+page = Ledger(Path(sys.argv[1]))
+page.count(7)
+while True:
+    page.pulse()
+    page.count(7)
+"""
+    page = Ledger(tmp_path / "a.ledger", create=True)
+    child = subprocess.Popen([sys.executable, "-c", code, str(page.path)])
+    try:
+        begun = time.monotonic()
+        while page.processed != 7 and time.monotonic() < begun + 20:
+            pass
+        for _ in range(300_000):
+            assert page.last_pulse > begun - 60
+            assert page.processed == 7
+    finally:
+        child.kill()
+        child.wait()
+        page.close(remove=True)
+
+
 def test_it_notices_that_its_descriptor_was_closed(tmp_path: Path) -> None:
     page = Ledger(tmp_path / "a.ledger", create=True)
     assert page.intact()
