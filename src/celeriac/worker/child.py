@@ -42,8 +42,8 @@ __all__ = ["EXIT_FAILED", "EXIT_LOST", "LANES", "make_processor", "run_role", "s
 
 logger = logging.getLogger("celeriac.worker")
 
-#: Seconds for which a body may keep the courier from the interpreter. The courier asks for it two or three times
-#: a trip; with Python's own 5 ms the lane would run out of work meanwhile.
+#: Seconds for which a body may keep the courier from the interpreter. The courier asks for it two or three
+#: times a trip; with Python's own 5 ms the lane would run out of work meanwhile.
 SWITCH = 0.0005
 #: Exit status of a child whose lease was taken by another node.
 EXIT_LOST = 75
