@@ -1,1 +1,1 @@
-"""TODO-head"""
+"""What belongs to other projects: Django, test suites."""
