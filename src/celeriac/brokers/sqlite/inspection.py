@@ -93,9 +93,9 @@ def stats(connection: Connection, queue: str, now: int) -> QueueStats:
 def depth(connection: Connection, queue: str, now: int) -> int:
     number = _number(connection, queue)
     (count,) = connection.execute(
-        "SELECT (SELECT count(*) FROM ready WHERE queue = ?1)"
-        " + (SELECT count(*) FROM delayed WHERE queue = ?1 AND due <= ?2)",
-        (number, now),
+        "SELECT (SELECT count(*) FROM ready WHERE queue = :queue)"
+        " + (SELECT count(*) FROM delayed WHERE queue = :queue AND due <= :now)",
+        {"queue": number, "now": now},
     ).fetchone()
     return int(count)
 

@@ -61,17 +61,17 @@ FRONT: Final = f"""
 #: All there is to know before a take: does the lease live, is a suspect ready, when is the next delayed
 #: message due, how many leases serve the line, how long is it (as far as that matters to who wants so many).
 LOOK: Final = f"""
-    SELECT EXISTS (SELECT 1 FROM serving WHERE queue = ?1 AND lease = ?3),
-        EXISTS (SELECT 1 FROM ready WHERE queue = ?1 AND rank = {SUSPECT}),
-        (SELECT due FROM delayed WHERE queue = ?1 ORDER BY due LIMIT 1),
+    SELECT EXISTS (SELECT 1 FROM serving WHERE queue = :queue AND lease = :lease),
+        EXISTS (SELECT 1 FROM ready WHERE queue = :queue AND rank = {SUSPECT}),
+        (SELECT due FROM delayed WHERE queue = :queue ORDER BY due LIMIT 1),
         count(*),
         (
             SELECT count(*) FROM (
-                SELECT 1 FROM ready WHERE queue = ?1 AND rank > {SUSPECT}
-                LIMIT ?2 * (SELECT count(*) FROM serving WHERE queue = ?1)
+                SELECT 1 FROM ready WHERE queue = :queue AND rank > {SUSPECT}
+                LIMIT :limit * (SELECT count(*) FROM serving WHERE queue = :queue)
             )
         )
-    FROM serving WHERE queue = ?1"""
+    FROM serving WHERE queue = :queue"""
 #: Takes exactly the messages up to and including a key out of the line.
 CUT: Final = f"""
     DELETE FROM ready WHERE queue = ? AND rank > {SUSPECT} AND (rank, since, id) <= (?, ?, ?)"""
@@ -222,7 +222,8 @@ class Store:
     # -- out of a line ---------------------------------------------------------------------------------------
 
     def look(self, queue: int, limit: int, lease: int) -> View:
-        return View(*self.connection.execute(LOOK, (queue, limit, lease)).fetchone())
+        arguments = {"queue": queue, "limit": limit, "lease": lease}
+        return View(*self.connection.execute(LOOK, arguments).fetchone())
 
     def take(self, queue: int, limit: int) -> list[Taken]:
         """Up to `limit` ordinary messages from the front of the line."""
