@@ -6,7 +6,7 @@
 3. When there is nothing to do it sleeps in `Consumer.wait`; the lane and anybody's publish wake it.
 4. It keeps finished work until the broker has taken it, through reconnections.
 
-Not here: running bodies (`lanes.py`), deciding what a message means (`request.py`).
+Not here: running bodies (`lanes/`), deciding what a message means (`request.py`).
 """
 
 from __future__ import annotations
