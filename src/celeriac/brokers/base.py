@@ -1,9 +1,9 @@
 """THE SEAM between the worker or client and a transport.
 
 1. The values that cross it: `Outgoing`, `Delivery`, `Settlement`, `Received`, `StoredResult`, `DeadLetter`,
-   `QueueStats`, `Queue`.
+   `QueueStats`, `Queue`, `Word`, `Lifeline`.
 2. The two protocols: `Broker` (thread-safe, fork-safe) and `Consumer` (owned by one courier thread; only
-   `wake` may be called from another).
+   `wake` may be called from another); and `Trail`, which the worker implements for consumers without leases.
 3. `Capabilities`: what a transport declares it can do. Nobody ever compares a broker's type.
 
 The life of a message, and every arrow is ONE atomic step of the broker:
@@ -20,34 +20,63 @@ The life of a message, and every arrow is ONE atomic step of the broker:
   message cannot make its neighbours look guilty. The broker only counts crashes; whether a delivery is past
   its limit is decided by whoever receives it.
 - All lease and due times are the broker's own clock.
+
+Brokers without leases (`Capabilities.leases` is False: the store itself takes back what a lost connection
+held) differ in this, and decision 0011 says why:
+
+- `beat`, `sweep`, `release` and `held` have nothing to do, and `Received.lost` is never set. A consumer
+  that has lost its connection or channel raises `OperationalError` once (`exchange` or `wait`), so that the
+  courier drops what it has not started; then it consumes again. A settlement of a delivery whose channel is
+  gone is accepted: its follow-ups are published, its acknowledgement is dropped, and all nodes are told
+  that its tag is done.
+- A copy that comes back (*redelivered*) is not handed out before all nodes were asked what they know of its
+  (queue, tag). `Broker.attend` gives each node's answers; what they are is in `Fate`. Several answers: the
+  youngest counts. None: its process is lost with its ledger, which is a crash.
+- So the tag names the *copy*: a message that is given back or counted as crashed is published again under a
+  new tag, and what was said of the old copy is not said of it. (One that is only parked, because it runs
+  elsewhere, keeps its tag.)
+- What a consumer took, and what it has settled, it writes to `ConsumerSpec.trail`, which outlives the
+  process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 from celeriac.wire.message import Message, Unreadable
 
 __all__ = [
     "ACK",
+    "CRASHED",
     "DEAD",
+    "DONE",
+    "ENDED",
+    "INNOCENT",
     "QUARANTINE",
     "REQUEUE",
+    "RUNNING",
+    "TAG_BITS",
+    "Answer",
     "Broker",
     "Capabilities",
     "Consumer",
     "ConsumerSpec",
     "DeadLetter",
     "Delivery",
+    "Fate",
+    "Lifeline",
     "Outgoing",
+    "Place",
     "Queue",
     "QueueStats",
     "Received",
     "ResultTarget",
     "Settlement",
     "StoredResult",
+    "Trail",
     "Verdict",
+    "Word",
 ]
 
 Verdict = Literal["ack", "requeue", "dead"]
@@ -57,6 +86,24 @@ DEAD: Final = "dead"
 
 #: Seconds for which a message that has crashed a process keeps other such messages of its queue waiting.
 QUARANTINE: Final = 0.25
+#: Tags of brokers without leases are below 2 ** TAG_BITS.
+TAG_BITS: Final = 62
+
+#: What a node knows of a delivery, one of the five below (the last one with its reason behind it).
+Fate = str
+#: A living process has it, or is about to settle it.
+RUNNING: Final = "running"
+#: Its body ended; everything that it owed is stored and published, and only the acknowledgement was lost.
+DONE: Final = "done"
+#: Its process is dead, or has dropped it, and never started it (or lost its end, and it may run again).
+INNOCENT: Final = "innocent"
+#: Its process died while running it.
+CRASHED: Final = "crashed"
+#: ``ended:time limit:30.0`` or ``ended:terminated``: its node killed the process to end it. The rest behind
+#: this prefix becomes `Delivery.ended`.
+ENDED: Final = "ended:"
+#: (queue, tag) of a delivery.
+Place = tuple[str, int]
 
 
 class Capabilities(NamedTuple):
@@ -101,12 +148,14 @@ class Outgoing(NamedTuple):
 
 class Delivery(NamedTuple):
     """A message and the duty to settle it. `tag` is unique per queue for ever; `crashes` counts the
-    processes that died while running it."""
+    processes that died while running it. `ended`: its process was killed to end it, so it is concluded and
+    does not run again: ``terminated``, or ``time limit:`` and the limit in seconds."""
 
     queue: str
     tag: int
     message: Message | Unreadable
     crashes: int = 0
+    ended: str = ""
 
 
 class StoredResult(NamedTuple):
@@ -151,15 +200,65 @@ class ResultTarget(NamedTuple):
     prefix: str = ""
 
 
+class Word(NamedTuple):
+    """What a node says of a delivery. `age`: seconds since it became so, by the node's own clock."""
+
+    fate: Fate
+    age: float = 0.0
+
+
+#: Asked for the words on some deliveries; says nothing of those that it does not know.
+Answer = Callable[[Sequence[Place]], Mapping[Place, Word]]
+
+
+class Lifeline(NamedTuple):
+    """A connection that another process of this node may keep alive: write `pulse` to `fd` when nothing was
+    written for `every` seconds and `Trail.writing` says that no write is under way."""
+
+    fd: int
+    pulse: bytes
+    every: float
+
+
+class Trail(Protocol):
+    """What a consumer without a lease writes down, in memory that outlives its process. Called on the
+    courier's thread only; each call costs well under a microsecond and cannot fail.
+
+    `writing`: one byte; set it to 1 before a write to the lifeline's socket that may be partial and to 0 when
+    the last byte of a frame is out (``trail.writing[0] = 1``).
+    """
+
+    writing: memoryview
+
+    def took(self, tags: Iterable[int]) -> None:
+        """These arrived: held by this process from now on, handed over or not."""
+
+    def concluded(self, tags: Iterable[int]) -> None:
+        """All that these owe is stored and published; their acknowledgements are written next."""
+
+    def dropped(self, tags: Iterable[int]) -> None:
+        """The connection they came from is lost, and they will not be handed over (any more)."""
+
+    def alone(self) -> bool:
+        """Ask before taking a suspect: True when no other process of this node took one in the last
+        `QUARANTINE` seconds that is not settled yet. True reserves the turn until `free`, or for `QUARANTINE`
+        seconds."""
+
+    def free(self) -> None:
+        """There was none to take, or it is settled."""
+
+
 class ConsumerSpec(NamedTuple):
     """`id` is the lease's name, new for every process start. `queues` in the order they are to be served
     (they are rotated for fairness). `ttl`: seconds the lease lives without a beat. `results`: set when result
-    documents may ride on settlements (`Broker.carries(target)` said yes)."""
+    documents may ride on settlements (`Broker.carries(target)` said yes). `trail`: where a consumer without a
+    lease writes what it takes and settles; None: nobody will ask."""
 
     id: str
     queues: Sequence[str]
     ttl: float = 6.0
     results: ResultTarget | None = None
+    trail: Trail | None = None
 
 
 class DeadLetter(NamedTuple):
@@ -208,6 +307,11 @@ class Consumer(Protocol):
 
     def wake(self) -> None:
         """Make a blocked `wait`, or the next one, return at once. Callable from any thread."""
+
+    def lifeline(self) -> Lifeline | None:
+        """The present connection, when it dies unless written to regularly and another process may do that;
+        None otherwise. Called after each exchange and wait: cheap, and the same object while it is the same
+        connection."""
 
     def close(self) -> None:
         """Give everything held back to its queues (not counted as crashes) and give up the lease."""
@@ -275,6 +379,14 @@ class Broker(Protocol):
 
         Nobody knows which of them was running, so each that was never suspected goes back with crashes = 1,
         and each that was alone in quarantine with crashes + 1. Safe to call from anywhere at any time.
+        """
+
+    def attend(self, answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
+        """Speak for this node from now on, until `close`: questions of other nodes' consumers (and our own)
+        are answered by `answer`, and what consumers tell to be done is passed to `learn`. Both are called on
+        a thread of the broker's, and return at once. Does nothing where there are leases.
+
+        The thread reconnects for ever; a lost connection is not an error of the caller's.
         """
 
     def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:

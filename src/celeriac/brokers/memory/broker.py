@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celeriac.brokers.base import (
+    Answer,
     Capabilities,
     ConsumerSpec,
     DeadLetter,
     Delivery,
     Outgoing,
+    Place,
     Queue,
     QueueStats,
     Received,
@@ -76,6 +78,9 @@ class MemoryConsumer:
         with self.store.changed:
             self._woken = True
             self.store.changed.notify_all()
+
+    def lifeline(self) -> None:
+        """The supervisor beats for a lease; the connection may die."""
 
     def close(self) -> None:
         self.store.release(self._spec.id)
@@ -153,6 +158,9 @@ class MemoryBroker:
 
     def sweep(self, queues: Sequence[str]) -> int:
         return self.store.sweep(queues, self._clock())
+
+    def attend(self, answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
+        """Nothing to do: leases tell who holds what."""
 
     def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
         with self.store.changed:

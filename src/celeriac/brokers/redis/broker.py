@@ -8,14 +8,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celeriac.brokers.base import (
+    Answer,
     Capabilities,
     ConsumerSpec,
     DeadLetter,
     Delivery,
+    Place,
     Queue,
     QueueStats,
     ResultTarget,
@@ -119,6 +121,9 @@ class RedisBroker:
 
     def sweep(self, queues: Sequence[str]) -> int:
         return self._leases.sweep(queues)
+
+    def attend(self, answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
+        """Nothing to do: leases tell who holds what."""
 
     def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
         return self._inspector.dead(queue, limit, offset)

@@ -127,6 +127,9 @@ class RedisConsumer:
     def wake(self) -> None:
         self._alarm.ring()
 
+    def lifeline(self) -> None:
+        """The supervisor beats for a lease; the connection may die."""
+
     def close(self) -> None:
         try:
             for part in self._parts:

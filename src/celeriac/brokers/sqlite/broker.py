@@ -16,16 +16,18 @@ no reply that could be lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celeriac import failpoints
 from celeriac.brokers.base import (
+    Answer,
     Capabilities,
     ConsumerSpec,
     DeadLetter,
     Delivery,
     Outgoing,
+    Place,
     Queue,
     QueueStats,
     ResultTarget,
@@ -165,6 +167,9 @@ class SqliteBroker:
     def browse(self, queue: str, limit: int, offset: int = 0) -> Sequence[Message | Unreadable]:
         with self._database.read() as connection:
             return inspection.browse(connection, queue, limit, offset)
+
+    def attend(self, answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
+        """Nothing to do: leases tell who holds what."""
 
     def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
         with self._database.read() as connection:

@@ -346,6 +346,9 @@ class SqliteConsumer:
     def wake(self) -> None:
         self._bell.ring()
 
+    def lifeline(self) -> None:
+        """The supervisor beats for a lease; the connection may die."""
+
     def close(self) -> None:
         self._bell.close()
         with self._database.write() as connection:
