@@ -35,6 +35,7 @@ class Interrupt:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ident: int | None = None
+        self._rung = False
 
     def run(self, body: Callable[[], Outcome]) -> Outcome:
         """Run `body` in this thread. When this returns, nothing can be raised here any more."""
@@ -54,17 +55,38 @@ class Interrupt:
         """Raise it at the body's next bytecode, if the body still runs."""
         with self._lock:
             if self._ident is not None:
+                self._rung = True
                 _raise_in(self._ident, SoftTimeLimitExceeded)
 
     def _disarm(self) -> None:
         with self._lock:
             self._ident = None
-        _raise_in(threading.get_ident(), None)  # takes back what was not delivered
+            rung, self._rung = self._rung, False
+        if rung:
+            _take_back()
 
 
-def _raise_in(ident: int, kind: type[BaseException] | None) -> None:
-    what = None if kind is None else ctypes.py_object(kind)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), what)
+class _TakenBack(BaseException):
+    """Stands in for an exception that was raised in this thread and not delivered."""
+
+
+def _take_back() -> None:
+    """Nothing is pending in this thread when this returns.
+
+    Another exception replaces what is pending, and is let out here. Clearing it (a null pointer) would leave
+    CPython 3.11's flag up that something is pending, for ever: every loop of every thread is slower then, and
+    the next function that is traced or profiled never begins.
+    """
+    try:
+        _raise_in(threading.get_ident(), _TakenBack)
+        while True:
+            pass
+    except _TakenBack:
+        return
+
+
+def _raise_in(ident: int, kind: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(kind))
 
 
 class BodyLoop:
