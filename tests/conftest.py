@@ -11,9 +11,23 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
-from tests.servers import RabbitServer, RedisServer
+from tests.servers import (
+    MariaServer,
+    PostgresServer,
+    RabbitServer,
+    RedisCluster,
+    RedisServer,
+    Server,
+    ValkeyServer,
+)
 
-Kind = TypeVar("Kind")
+Kind = TypeVar("Kind", bound="Server | RedisCluster")
+
+
+def _lent(make: Callable[[], Kind]) -> Iterator[Kind]:
+    server = provided(make)
+    yield server
+    server.stop()
 
 
 def provided(make: Callable[[], Kind]) -> Kind:
@@ -29,14 +43,34 @@ def provided(make: Callable[[], Kind]) -> Kind:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """A private Redis for the whole run; `server.flush()` empties it."""
-    server = provided(RedisServer)
-    yield server
-    server.stop()
+    yield from _lent(RedisServer)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """A private Valkey for the whole run."""
+    yield from _lent(ValkeyServer)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A private Redis Cluster of three masters for the whole run."""
+    yield from _lent(RedisCluster)
 
 
 @pytest.fixture(scope="session")
 def rabbit_server() -> Iterator[RabbitServer]:
     """A private RabbitMQ for the whole run; `server.vhost()` is a place of one's own in it."""
-    server = provided(RabbitServer)
-    yield server
-    server.stop()
+    yield from _lent(RabbitServer)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A private PostgreSQL for the whole run; `server.database()` is a place of one's own in it."""
+    yield from _lent(PostgresServer)
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaServer]:
+    """A private MariaDB for the whole run; `server.database()` is a place of one's own in it."""
+    yield from _lent(MariaServer)

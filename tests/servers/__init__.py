@@ -1,19 +1,27 @@
 """Private servers for tests, each on a free port with a folder of its own; nothing outlives the run.
 
-All have `.port`, `.url`, `start()`, `stop()`, `kill()`, `freeze()` and `thaw()`; making one starts it. They are
-ended by their process ids only. `scripts/provide-servers` installs what is missing; nothing is installed here.
+All have `.port`, `.url`, `start()`, `stop()`, `kill()`, `freeze()` and `thaw()`; making one starts it. They
+are ended by their process ids only. Nothing is installed here: `scripts/provide-servers` does that.
 """
 
+from tests.servers.mariadb import MariaServer, find_mariadb
+from tests.servers.postgres import PgBouncer, PostgresServer, find_pgbouncer, find_postgres
 from tests.servers.process import Server, find_program, free_port
 from tests.servers.rabbit import RabbitServer, find_rabbit
 from tests.servers.redis import RedisCluster, RedisServer, ValkeyServer, find_redis, find_valkey
 
 __all__ = [
+    "MariaServer",
+    "PgBouncer",
+    "PostgresServer",
     "RabbitServer",
     "RedisCluster",
     "RedisServer",
     "Server",
     "ValkeyServer",
+    "find_mariadb",
+    "find_pgbouncer",
+    "find_postgres",
     "find_program",
     "find_rabbit",
     "find_redis",

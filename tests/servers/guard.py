@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 __all__ = ["forget", "watch"]
@@ -64,7 +65,10 @@ def _main() -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, number)
             os.killpg(pid, signal.SIGCONT)
-    for _, folder in watched.values():
+    deadline = time.monotonic() + 5
+    for pid, (_, folder) in watched.items():
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
         shutil.rmtree(folder, ignore_errors=True)
 
 
