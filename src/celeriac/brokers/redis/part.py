@@ -234,7 +234,7 @@ class Part:
             tags = range(tag, tag + 16 * len(envelopes), 16)
             held[queue].update(tags)
             deliveries += [
-                _new(Delivery, (queue, tag, _decode(envelope), 0))
+                _new(Delivery, (queue, tag, _decode(envelope), 0, ""))
                 for tag, envelope in zip(tags, envelopes, strict=True)
             ]
         if deliveries and len(self.queues) > 1:
