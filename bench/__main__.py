@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from bench import environments, machine, server
+from bench import environments, machine, stores
 from bench.awake import awake
 from bench.contender import Contender, all_contenders
 from bench.measures import MEASURES, Measure
@@ -79,7 +79,8 @@ def _about(
     lines = [f"{name}: {value}" for name, value in machine.describe().items()]
     if not options.let_sleep:
         lines.append("processors: kept awake by spinners of the lowest priority")
-    lines.append(f"broker: {server.version()}; {server.IN_WORDS}")
+    used = dict.fromkeys(contender.store for contender in contenders)
+    lines += [f"broker: {stores.version(store)}; {stores.IN_WORDS[store]}" for store in used]
     for contender in contenders:
         versions = environments.versions(pythons[contender.name], contender)
         text = ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -43,6 +43,31 @@ def due(app: Any, count: int, at: float) -> Any:
     return at - time.time()
 
 
+def prepare(app: Any) -> Any:
+    """Make the tables or queues that the contender needs before anything is sent."""
+    app.prepare()
+
+
+def spread(app: Any, count: int, begin: float, span: float) -> Any:
+    """Send tasks due one after the other from `begin` on; how many seconds are left when all are sent."""
+    app.send_spread(count, begin, span)
+    return begin - time.time()
+
+
+def claims(app: Any, rounds: int, batch: int, waiting: int) -> Any:
+    """Milliseconds of each of `rounds` claims of `batch` messages, with `waiting` more behind them."""
+    app.fill(waiting)
+    gc.collect()
+    taken = []
+    for number in range(rounds + 20):
+        app.fill(batch)
+        begun = time.perf_counter()
+        app.claim(batch)
+        if number >= 20:
+            taken.append(1000 * (time.perf_counter() - begun))
+    return taken
+
+
 def trips(app: Any, count: int) -> Any:
     """Milliseconds of each of `count` round trips, one after the other."""
     trip = app.round_trip
@@ -78,7 +103,7 @@ def calls(app: Any, count: int) -> Any:
     return by_file
 
 
-VERBS = {verb.__name__: verb for verb in (single, bulk, tasks, due, trips, calls)}
+VERBS = {verb.__name__: verb for verb in (prepare, single, bulk, tasks, due, spread, trips, calls, claims)}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 Lane = Literal["processes", "threads", "asyncio"]
-Store = Literal["redis", "sqlite"]
+Store = Literal["redis", "sqlite", "rabbitmq", "postgresql"]
 Kind = Literal["noop", "io", "aio", "nap", "due"]
 
 
@@ -40,11 +40,17 @@ class Contender(NamedTuple):
     worker: Callable[[Path, Shape], list[str]]
     distributions: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
+    prepared: bool = False  # its app has a `prepare()`, to be called once on a fresh store (tables, queues)
 
     @property
     def environment(self) -> str:
         """Contenders with the same requirements share a virtual environment, named after the folder."""
         return self.app.split(".")[-2]
+
+
+def several(command: str, processes: int) -> list[str]:
+    """For workers that are one process each: a shell that starts so many, and ends them when told to."""
+    return ["sh", "-c", "trap 'trap - TERM; kill 0' TERM; " + f"{command} & " * processes + "wait"]
 
 
 class App(Protocol):
@@ -65,6 +71,15 @@ class App(Protocol):
     def round_trip(self) -> None:
         """Send one no-op task and wait for its result."""
 
+    def send_spread(self, count: int, begin: float, span: float) -> None:
+        """As `send_due`, due one after the other from `begin` on, within `span` seconds (`delayed`)."""
+
+    def fill(self, count: int) -> None:
+        """Have `count` no-op messages waiting, by the shortest way (`backlog`)."""
+
+    def claim(self, count: int) -> None:
+        """Settle what the call before took and take `count` messages, as a worker does (`backlog`)."""
+
 
 REDIS_MEASURES = frozenset(
     {
@@ -83,6 +98,17 @@ REDIS_MEASURES = frozenset(
     }
 )
 SQLITE_MEASURES = frozenset({"sqlite-enqueue", "sqlite-drain-off", "sqlite-drain-on"})
+RABBITMQ_MEASURES = frozenset(
+    {
+        "rabbitmq-enqueue",
+        "rabbitmq-bulk",
+        "rabbitmq-drain-off",
+        "rabbitmq-drain-on",
+        "rabbitmq-trip",
+        "rabbitmq-due",
+    }
+)
+POSTGRES_MEASURES = frozenset({"postgres-enqueue", "postgres-bulk", "postgres-drain-off", "postgres-due"})
 
 
 def all_contenders() -> list[Contender]:

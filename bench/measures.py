@@ -17,6 +17,7 @@ from bench.contender import Kind, Shape
 from bench.trial import Trial, TrialFailed
 
 SETTLED = 1.0  # seconds a worker rests before its memory is read
+CLAIM = 100  # messages taken at once where claims are timed
 
 Figures = dict[str, float]
 
@@ -76,15 +77,19 @@ def drain(
 
 
 def _cpu(trial: Trial) -> tuple[float, float]:
-    broker = [trial.broker_pid] if trial.broker_pid else []
-    return machine.own_cpu_seconds(trial.worker_tree()), machine.own_cpu_seconds(broker)
+    return machine.own_cpu_seconds(trial.worker_tree()), machine.own_cpu_seconds(trial.broker_pids())
 
 
-def round_trip(trial: Trial) -> Figures:
-    trial.switch_on(results=True, waited=True)
-    _start_and_warm(trial, Shape(processes=2), 20)
-    taken = trial.client("trips", trial.counts.trips)
-    return {"p50 ms": quantile(taken, 0.5), "p95 ms": quantile(taken, 0.95), "p99 ms": quantile(taken, 0.99)}
+def round_trip(backend: str = "") -> Callable[[Trial], Figures]:
+    """Milliseconds of `delay().get()`, one after the other; results in the trial's store or in `backend`."""
+
+    def run(trial: Trial) -> Figures:
+        trial.switch_on(results=True, waited=True, backend=backend)
+        _start_and_warm(trial, Shape(processes=2), 20)
+        taken = trial.client("trips", trial.counts.trips)
+        return {f"p{share} ms": quantile(taken, share / 100) for share in (50, 95, 99)}
+
+    return run
 
 
 def memory(trial: Trial) -> Figures:
@@ -115,6 +120,44 @@ def due(trial: Trial) -> Figures:
         "p99 late s": quantile(late, 0.99),
         "p50 late s": quantile(late, 0.5),
         "early": float(sum(value < 0 for value in late)),
+    }
+
+
+def delayed(trial: Trial) -> Figures:
+    """What many delayed messages cost a worker while they wait, and how late they run, due one by one."""
+    wanted, counts = trial.counts.delayed, trial.counts
+    _start_and_warm(trial, Shape(processes=2), 200)
+    time.sleep(SETTLED)
+    idle = machine.pss(trial.worker_tree())
+    begin = time.time() + counts.delayed_after
+    left = trial.client("spread", wanted, begin, counts.delayed_span, patience=counts.delayed_after + 60)
+    if left < SETTLED:
+        raise TrialFailed(f"sending {wanted} tasks took until {left:.1f} s before the first was due")
+    time.sleep(max(0.0, begin - time.time() - SETTLED / 2))
+    waiting = machine.pss(trial.worker_tree())
+    trial.wait_for(200 + wanted, patience=counts.delayed_span + 90)
+    late = trial.pages.values()
+    return {
+        "p99 late s": quantile(late, 0.99),
+        "p50 late s": quantile(late, 0.5),
+        "max late s": max(late),
+        "early": float(sum(value < 0 for value in late)),
+        "PSS MB idle": idle,
+        "PSS MB more": waiting - idle,
+    }
+
+
+def backlog(trial: Trial) -> Figures:
+    """Milliseconds of a claim of 100 messages: nothing else in the queue, then very many."""
+    counts = trial.counts
+    empty = trial.client("claims", counts.claims, CLAIM, 0)
+    full = trial.client("claims", counts.claims, CLAIM, counts.backlog, patience=600)
+    return {
+        "p99 over empty": quantile(full, 0.99) / quantile(empty, 0.99),
+        "p99 ms": quantile(full, 0.99),
+        "p50 ms": quantile(full, 0.5),
+        "p99 ms empty": quantile(empty, 0.99),
+        "p50 ms empty": quantile(empty, 0.5),
     }
 
 
@@ -152,6 +195,10 @@ def _waited(trial: Trial) -> int:
 TWO, ONE = Shape(processes=2), Shape(processes=1)
 DRAIN = ("tasks/s", "worker µs/task", "broker µs/task")
 SENT = ("messages/s",)
+TRIP = ("p50 ms", "p95 ms", "p99 ms")
+DUE = ("p99 late s", "p50 late s", "early")
+DELAYED = ("p99 late s", "p50 late s", "max late s", "early", "PSS MB idle", "PSS MB more")
+BACKLOG = ("p99 over empty", "p99 ms", "p50 ms", "p99 ms empty", "p50 ms empty")
 
 MEASURES = [
     Measure("enqueue-one", "delay() one by one", SENT, True, enqueue_one),
@@ -173,10 +220,11 @@ MEASURES = [
         True,
         drain("noop", _drained, ONE, results=True),
     ),
-    Measure("round-trip", "delay().get(), idle worker", ("p50 ms", "p95 ms", "p99 ms"), False, round_trip),
+    Measure("round-trip", "delay().get(), idle worker", TRIP, False, round_trip()),
     Measure("memory", "memory of the whole worker, concurrency 2", ("PSS MB", "processes"), False, memory),
     Measure("start-up", "start of the worker to its first task", ("s",), False, start_up),
-    Measure("due", "many tasks due at one instant", ("p99 late s", "p50 late s", "early"), False, due),
+    Measure("due", "many tasks due at one instant", DUE, False, due),
+    Measure("delayed", "very many delayed tasks, due one after the other", DELAYED, False, delayed),
     Measure(
         "io-asyncio",
         "1 ms of I/O, asyncio lane 100",
@@ -202,5 +250,72 @@ MEASURES = [
         DRAIN,
         True,
         drain("noop", _drained, TWO, results=True),
+    ),
+    Measure("rabbitmq-enqueue", "RabbitMQ: delay() one by one", SENT, True, enqueue_one),
+    Measure("rabbitmq-bulk", "RabbitMQ: many together", SENT, True, enqueue_bulk),
+    Measure(
+        "rabbitmq-drain-off",
+        "RabbitMQ: drain, results off, 2 processes",
+        DRAIN,
+        True,
+        drain("noop", _drained, TWO),
+    ),
+    Measure(
+        "rabbitmq-drain-off-1",
+        "RabbitMQ: drain, results off, 1 process",
+        DRAIN,
+        True,
+        drain("noop", _drained, ONE),
+    ),
+    Measure(
+        "rabbitmq-drain-on",
+        "RabbitMQ: drain, results in Redis, 2 processes",
+        DRAIN,
+        True,
+        drain("noop", _drained, TWO, results=True),
+    ),
+    Measure("rabbitmq-trip", "RabbitMQ: delay().get(), results in Redis", TRIP, False, round_trip()),
+    Measure(
+        "rabbitmq-trip-rpc", "RabbitMQ: delay().get(), results by rpc", TRIP, False, round_trip("rpc://")
+    ),
+    Measure("rabbitmq-due", "RabbitMQ: many tasks due at one instant", DUE, False, due),
+    Measure(
+        "rabbitmq-delayed",
+        "RabbitMQ: very many delayed tasks, due one after the other",
+        DELAYED,
+        False,
+        delayed,
+    ),
+    Measure("postgres-enqueue", "PostgreSQL: delay() one by one", SENT, True, enqueue_one),
+    Measure("postgres-bulk", "PostgreSQL: many together", SENT, True, enqueue_bulk),
+    Measure(
+        "postgres-drain-off",
+        "PostgreSQL: drain, results off, 2 processes",
+        DRAIN,
+        True,
+        drain("noop", _drained, TWO),
+    ),
+    Measure(
+        "postgres-drain-on",
+        "PostgreSQL: drain, results stored, 2 processes",
+        DRAIN,
+        True,
+        drain("noop", _drained, TWO, results=True),
+    ),
+    Measure("postgres-trip", "PostgreSQL: delay().get(), results stored there", TRIP, False, round_trip()),
+    Measure("postgres-due", "PostgreSQL: many tasks due at one instant", DUE, False, due),
+    Measure(
+        "postgres-delayed",
+        "PostgreSQL: very many delayed tasks, due one after the other",
+        DELAYED,
+        False,
+        delayed,
+    ),
+    Measure(
+        "postgres-backlog",
+        "PostgreSQL: claim of 100 with very many messages waiting",
+        BACKLOG,
+        False,
+        backlog,
     ),
 ]

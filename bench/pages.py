@@ -20,7 +20,7 @@ from time import monotonic
 from typing import NamedTuple
 
 COUNT, FIRST, LAST, KEPT, HEADER = range(5)
-CAPACITY = 32_768
+CAPACITY = 131_072
 SIZE = 8 * (HEADER + CAPACITY)
 FOLDER_VARIABLE = "BENCH_PAGES"
 

@@ -88,7 +88,7 @@ def threads_of_drain(contender: Contender, python: Path, options: argparse.Names
 def _threads(trial: Trial) -> dict[str, int]:
     """Nanoseconds on a processor of every thread of the worker and of the broker."""
     spent = {}
-    for pid in [*trial.worker_tree(), *([trial.broker_pid] if trial.broker_pid else [])]:
+    for pid in [*trial.worker_tree(), *trial.broker_pids()]:
         for thread in os.listdir(f"/proc/{pid}/task"):
             base = Path(f"/proc/{pid}/task/{thread}")
             role = "main" if thread == str(pid) else "thread"

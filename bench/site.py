@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 
-#: Address of the store: `redis://…` or a path of an SQLite file that does not exist yet.
+#: Address of the store: `redis://…`, `amqp://…`, `postgresql://…`; or a path, of an SQLite file to be made.
 BROKER = os.environ.get("BENCH_BROKER", "redis://127.0.0.1:6379/0")
+
+#: Address of the store for results: the broker's own, Redis beside RabbitMQ, or `rpc://`.
+BACKEND = os.environ.get("BENCH_BACKEND", BROKER)
 
 #: Whether results are stored.
 RESULTS = os.environ.get("BENCH_RESULTS") == "1"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from bench.report import Result, Summary, number, summarise
 
 OURS, OURS_EMBEDDED = "celeriac", "celeriac-sqlite"
+ON_RABBITMQ, ON_POSTGRES = "celeriac-rabbitmq", "celeriac-postgres"
 UNFORCED = "huey-sqlite-nofsync"
 
 
@@ -30,18 +31,60 @@ def times(measure: str, peer: str, ours: str = OURS, figure: str = "tasks/s") ->
     return lambda summary: summary[measure, ours, figure].median / summary[measure, peer, figure].median
 
 
-def frugality(measure: str, peer: str) -> Callable[[Summary], float]:
+def frugality(measure: str, peer: str, ours: str = OURS) -> Callable[[Summary], float]:
     """The peer's processor time per task, worker and broker together, divided by ours."""
 
     def spent(summary: Summary, contender: str) -> float:
         return sum(summary[measure, contender, f"{part} µs/task"].median for part in ("worker", "broker"))
 
-    return lambda summary: spent(summary, peer) / spent(summary, OURS)
+    return lambda summary: spent(summary, peer) / spent(summary, ours)
 
 
 def time_of_raw(summary: Summary) -> float:
     """The time of our `delay()` divided by that of redis-py's LPUSH."""
     return 1 / times("enqueue-one", "raw", figure="messages/s")(summary)
+
+
+def rabbitmq(ours: str, kind: str = "") -> list[Target]:
+    """Targets on RabbitMQ; quorum queues are compared with the peers' and the raw loop's own."""
+    name = f"RabbitMQ{kind.replace('-', ' ')}"
+    celery, raw = f"celery-rabbitmq{kind}", f"raw-rabbitmq{kind}"
+    drained, sent = "rabbitmq-drain-off", "messages/s"
+    return [
+        Target(f"{name} drain: x celery", times(drained, celery, ours), 5),
+        *(
+            []
+            if kind
+            else [Target(f"{name} drain: x dramatiq", times(drained, "dramatiq-rabbitmq", ours), 1.5)]
+        ),
+        Target(f"{name} drain: x raw (to be explained)", times(drained, raw, ours), 0),
+        Target(f"{name} drain, processor time: celery's over ours", frugality(drained, celery, ours), 5),
+        Target(f"{name} delay(): x raw, confirmed", times("rabbitmq-enqueue", raw, ours, sent), 0.8),
+        Target(f"{name} bulk, messages/s", median("rabbitmq-bulk", sent, ours), 15_000),
+        Target(f"{name} round trip p50, ms", median("rabbitmq-trip", "p50 ms", ours), 1.2, at_least=False),
+        Target(
+            f"{name} round trip by rpc p50, ms",
+            median("rabbitmq-trip-rpc", "p50 ms", ours),
+            1.2,
+            at_least=False,
+        ),
+    ]
+
+
+def waiting(name: str, measure: str, ours: str) -> list[Target]:
+    """Targets of 100,000 delayed messages."""
+    return [
+        Target(
+            f"100,000 delayed, {name}: p99 late, s", median(measure, "p99 late s", ours), 1, at_least=False
+        ),
+        Target(f"100,000 delayed, {name}: early", median(measure, "early", ours), 0, at_least=False),
+        Target(
+            f"100,000 delayed, {name}: worker PSS MB more",
+            median(measure, "PSS MB more", ours),
+            1,
+            at_least=False,
+        ),
+    ]
 
 
 TARGETS = [
@@ -93,6 +136,33 @@ TARGETS = [
         1.5,
     ),
     Target("1,000 async sleep(1), one process, s", median("sleep", "s"), 2.0, at_least=False),
+    *rabbitmq(ON_RABBITMQ),
+    *rabbitmq(f"{ON_RABBITMQ}-quorum", "-quorum"),
+    Target(
+        "PostgreSQL drain: x procrastinate", times("postgres-drain-off", "procrastinate", ON_POSTGRES), 40
+    ),
+    Target("PostgreSQL drain: x pgqueuer", times("postgres-drain-off", "pgqueuer", ON_POSTGRES), 1.3),
+    Target(
+        "PostgreSQL drain: x raw (to be explained)",
+        times("postgres-drain-off", "raw-postgres", ON_POSTGRES),
+        0,
+    ),
+    Target(
+        "PostgreSQL drain, processor time: pgqueuer's over ours",
+        frugality("postgres-drain-off", "pgqueuer", ON_POSTGRES),
+        1.3,
+    ),
+    Target("PostgreSQL bulk, messages/s", median("postgres-bulk", "messages/s", ON_POSTGRES), 50_000),
+    Target(
+        "PostgreSQL claim, 5 million waiting: p99 over empty",
+        median("postgres-backlog", "p99 over empty", ON_POSTGRES),
+        2,
+        at_least=False,
+    ),
+    *waiting("Redis", "delayed", OURS),
+    *waiting("RabbitMQ", "rabbitmq-delayed", ON_RABBITMQ),
+    *waiting("RabbitMQ quorum", "rabbitmq-delayed", f"{ON_RABBITMQ}-quorum"),
+    *waiting("PostgreSQL", "postgres-delayed", ON_POSTGRES),
 ]
 
 

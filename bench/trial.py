@@ -1,6 +1,6 @@
 """One trial: one contender, one measure, a store and processes of its own, all gone afterwards.
 
-1. A fresh folder and, for Redis, a fresh server.
+1. A fresh folder and a fresh store.
 2. `client()`: run a verb of `bench.client` in the contender's environment.
 3. `start_worker()`, `wait_for()`: the contender's worker, and its executions as counted in shared memory.
 4. Everything that was started is ended by its pid.
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from bench import machine, pages
 from bench.contender import Contender, Shape
 from bench.environments import ROOT
-from bench.server import RedisServer
+from bench.stores import opened
 
 POLL = 0.01
 PATIENCE = 60.0
@@ -43,11 +43,30 @@ class Counts(NamedTuple):
     trips: int = 1_000
     due: int = 10_000
     due_after: float = 14.0
+    delayed: int = 100_000
+    delayed_after: float = 45.0
+    delayed_span: float = 30.0
+    claims: int = 1_000
+    backlog: int = 5_000_000
     io: int = 10_000
     nap: int = 1_000
 
 
-QUICK = Counts(single=100, bulk=200, drain=300, trips=20, due=100, due_after=3.0, io=200, nap=50)
+QUICK = Counts(
+    single=100,
+    bulk=200,
+    drain=300,
+    trips=20,
+    due=100,
+    due_after=3.0,
+    delayed=200,
+    delayed_after=3.0,
+    delayed_span=1.0,
+    claims=30,
+    backlog=2_000,
+    io=200,
+    nap=50,
+)
 
 
 class Trial:
@@ -56,7 +75,7 @@ class Trial:
     def __init__(self, contender: Contender, python: Path, counts: Counts) -> None:
         self.contender = contender
         self.counts = counts
-        self.broker_pid: int | None = None
+        self.broker_pids: Callable[[], list[int]] = list
         self.worker: subprocess.Popen[bytes] | None = None
         self.worker_started = 0.0
         self._python = python
@@ -70,18 +89,18 @@ class Trial:
         counted = Path(tempfile.mkdtemp(prefix="bench-pages-", dir=shared))
         self._stack.callback(shutil.rmtree, counted, ignore_errors=True)
         self.pages = pages.Pages(counted)
-        if self.contender.store == "redis":
-            server = self._stack.enter_context(RedisServer(self.folder / "redis"))
-            self.broker_pid, broker = server.pid, server.url
-        else:
-            broker = str(self.folder / "store.db")
+        store = self._stack.enter_context(opened(self.contender.store, self.folder))
+        self.broker_pids = store.pids
         self._environment = {
             **_plain_environment(),
             **dict(self.contender.variables),
-            "BENCH_BROKER": broker,
+            "BENCH_BROKER": store.broker,
+            "BENCH_BACKEND": store.results,
             "PYTHONPATH": str(ROOT),
             pages.FOLDER_VARIABLE: str(counted),
         }
+        if self.contender.prepared:
+            self.client("prepare")
         return self
 
     def __exit__(
@@ -92,15 +111,18 @@ class Trial:
         finally:
             self._stack.__exit__(kind, error, trace)
 
-    def switch_on(self, *, results: bool = False, waited: bool = False) -> None:
-        """Have results stored, and say that somebody waits for each; before anything is started."""
+    def switch_on(self, *, results: bool = False, waited: bool = False, backend: str = "") -> None:
+        """Have results stored (in `backend`, if one is named), and say that somebody waits for each; before
+        anything is started."""
         self._environment |= {"BENCH_RESULTS": str(int(results)), "BENCH_WAITED": str(int(waited))}
+        if backend:
+            self._environment["BENCH_BACKEND"] = backend
 
-    def client(self, verb: str, *arguments: object) -> Any:
+    def client(self, verb: str, *arguments: object, patience: float = PATIENCE) -> Any:
         """Run `verb` of `bench.client` in the contender's environment; what it found.
 
         Raises:
-            TrialFailed: it ended with an error, or not within a minute.
+            TrialFailed: it ended with an error, or not within `patience` seconds.
         """
         words = [str(self._python), "-m", "bench.client", self.contender.app, verb]
         words += [json.dumps(argument) for argument in arguments]
@@ -111,11 +133,11 @@ class Trial:
                 cwd=self.folder,
                 capture_output=True,
                 text=True,
-                timeout=PATIENCE,
+                timeout=patience,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise TrialFailed(f"the client's {verb!r} was not done after {PATIENCE:.0f} s") from None
+            raise TrialFailed(f"the client's {verb!r} was not done after {patience:.0f} s") from None
         if done.returncode:
             raise TrialFailed(f"the client's {verb!r} failed:\n{tail(done.stderr)}")
         return json.loads(done.stdout)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from datetime import UTC, datetime
 
 from bench import pages, probe, site
 from celeriac import Celeriac, group
 
-STORE = site.BROKER if site.BROKER.startswith("redis:") else f"sqlite:///{site.BROKER}"
+SLICE = 500
 
-app = Celeriac("bench", broker=STORE, backend=STORE if site.RESULTS else None)
+
+def address(place):
+    return place if "://" in place else f"sqlite:///{place}"
+
+
+app = Celeriac("bench", broker=address(site.BROKER), backend=address(site.BACKEND) if site.RESULTS else None)
 app.conf.update(task_ignore_result=not site.RESULTS)
+if os.environ.get("BENCH_QUEUE_TYPE"):
+    app.conf.task_default_queue_type = os.environ["BENCH_QUEUE_TYPE"]
 probe.arm()
 
 
@@ -77,6 +85,13 @@ def send_due(count, at):
     eta = datetime.fromtimestamp(at, UTC)
     for _ in range(count):
         due.apply_async((at,), eta=eta)
+
+
+def send_spread(count, begin, span):
+    """In slices of 500, which are due together."""
+    for sent in range(0, count, SLICE):
+        at = begin + span * sent / count
+        due.apply_many([(at,)] * min(SLICE, count - sent), eta=datetime.fromtimestamp(at, UTC))
 
 
 def round_trip():

@@ -1,14 +1,28 @@
-"""Ours on Redis and on the embedded SQLite store, with every promise kept: nothing is switched off."""
+"""Ours on every broker, with every promise kept: nothing is switched off."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bench.contender import REDIS_MEASURES, SQLITE_MEASURES, Contender, Shape
+from bench.contender import (
+    POSTGRES_MEASURES,
+    RABBITMQ_MEASURES,
+    REDIS_MEASURES,
+    SQLITE_MEASURES,
+    Contender,
+    Shape,
+)
 
 APP = "bench.contenders.celeriac.app"
 ROOT = Path(__file__).resolve().parents[3]
-REQUIREMENTS = ("-e", f"{ROOT}[redis]", "hiredis==3.5.0", "redis==8.1.0", "msgspec==0.22.0")
+REQUIREMENTS = (
+    *("-e", f"{ROOT}[redis,rabbitmq,postgresql]"),
+    *("hiredis==3.5.0", "redis==8.1.0", "msgspec==0.22.0", "psycopg[binary]==3.3.9"),
+)
+ON_RABBITMQ = RABBITMQ_MEASURES | {"rabbitmq-drain-off-1", "rabbitmq-trip-rpc", "rabbitmq-delayed"}
+ON_POSTGRES = POSTGRES_MEASURES | {
+    *("postgres-drain-on", "postgres-trip", "postgres-delayed", "postgres-backlog"),
+}
 POOLS = {"processes": "prefork", "threads": "threads", "asyncio": "asyncio"}
 
 
@@ -27,7 +41,7 @@ CONTENDERS = [
         distributions=("celeriac", "redis"),
         app=APP,
         store="redis",
-        measures=REDIS_MEASURES | {"io-asyncio", "sleep"},
+        measures=REDIS_MEASURES | {"io-asyncio", "sleep", "delayed"},
         settings="defaults: prefork, late acknowledgement, leases, fencing, ledger",
         worker=worker,
     ),
@@ -40,5 +54,37 @@ CONTENDERS = [
         measures=SQLITE_MEASURES,
         settings="defaults",
         worker=worker,
+    ),
+    Contender(
+        name="celeriac-rabbitmq",
+        requirements=REQUIREMENTS,
+        distributions=("celeriac",),
+        app=APP,
+        store="rabbitmq",
+        measures=ON_RABBITMQ,
+        settings="classic durable queue; defaults: confirmed and mandatory publishes, late acknowledgement",
+        worker=worker,
+    ),
+    Contender(
+        name="celeriac-rabbitmq-quorum",
+        requirements=REQUIREMENTS,
+        distributions=("celeriac",),
+        app=APP,
+        store="rabbitmq",
+        measures=ON_RABBITMQ,
+        settings="quorum queue; defaults: confirmed and mandatory publishes, late acknowledgement",
+        worker=worker,
+        variables=(("BENCH_QUEUE_TYPE", "quorum"),),
+    ),
+    Contender(
+        name="celeriac-postgres",
+        requirements=REQUIREMENTS,
+        distributions=("celeriac", "psycopg"),
+        app=APP,
+        store="postgresql",
+        measures=ON_POSTGRES,
+        settings="defaults: leases, fencing, late acknowledgement; results in the settling transaction",
+        worker=worker,
+        prepared=True,
     ),
 ]

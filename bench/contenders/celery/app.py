@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
 
@@ -9,13 +10,15 @@ from celery import Celery, group
 
 from bench import pages, site
 
-app = Celery("bench", broker=site.BROKER, backend=site.BROKER if site.RESULTS else None)
+app = Celery("bench", broker=site.BROKER, backend=site.BACKEND if site.RESULTS else None)
 app.conf.update(
     task_ignore_result=not site.RESULTS,
     worker_prefetch_multiplier=64,
     worker_disable_rate_limits=True,
     broker_connection_retry_on_startup=True,
 )
+if os.environ.get("BENCH_QUEUE_TYPE") == "quorum":
+    app.conf.update(task_default_queue_type="quorum", broker_transport_options={"confirm_publish": True})
 
 
 @app.task

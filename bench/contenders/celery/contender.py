@@ -1,12 +1,14 @@
-"""Celery 5.7 on Redis, set up for throughput as its guide to optimising recommends."""
+"""Celery 5.7 on Redis and RabbitMQ, set up for throughput as its guide to optimising recommends."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bench.contender import REDIS_MEASURES, Contender, Shape
+from bench.contender import RABBITMQ_MEASURES, REDIS_MEASURES, Contender, Shape
 
 APP = "bench.contenders.celery.app"
+REQUIREMENTS = ("celery[redis]==5.7.0", "hiredis==3.5.0", "redis==8.1.0")
+LEAN = "prefork, prefetch 64, no gossip/mingle/heartbeat/rate limits; early acknowledgement"
 
 
 def worker(python: Path, shape: Shape) -> list[str]:
@@ -22,12 +24,33 @@ def worker(python: Path, shape: Shape) -> list[str]:
 CONTENDERS = [
     Contender(
         name="celery",
-        requirements=("celery[redis]==5.7.0", "hiredis==3.5.0", "redis==8.1.0"),
+        requirements=REQUIREMENTS,
         distributions=("celery", "kombu", "redis"),
         app=APP,
         store="redis",
         measures=REDIS_MEASURES,
-        settings="prefork, prefetch 64, no gossip/mingle/heartbeat/rate limits; early acknowledgement",
+        settings=LEAN,
         worker=worker,
-    )
+    ),
+    Contender(
+        name="celery-rabbitmq",
+        requirements=REQUIREMENTS,
+        distributions=("celery", "kombu", "amqp"),
+        app=APP,
+        store="rabbitmq",
+        measures=RABBITMQ_MEASURES | {"rabbitmq-trip-rpc"},
+        settings=f"classic durable queue, publishes unconfirmed (its default); {LEAN}",
+        worker=worker,
+    ),
+    Contender(
+        name="celery-rabbitmq-quorum",
+        requirements=REQUIREMENTS,
+        distributions=("celery", "kombu", "amqp"),
+        app=APP,
+        store="rabbitmq",
+        measures=RABBITMQ_MEASURES,
+        settings=f"quorum queue, confirmed publishes, native delayed delivery; {LEAN}",
+        worker=worker,
+        variables=(("BENCH_QUEUE_TYPE", "quorum"),),
+    ),
 ]

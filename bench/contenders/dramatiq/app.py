@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 
 import dramatiq
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
 from bench import pages, site
 
-broker = RedisBroker(url=site.BROKER)
+if site.BROKER.startswith("amqp:"):
+    from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+    broker = RabbitmqBroker(url=site.BROKER)
+else:
+    from dramatiq.brokers.redis import RedisBroker
+
+    broker = RedisBroker(url=site.BROKER)
 if site.RESULTS:
-    broker.add_middleware(Results(backend=RedisBackend(url=site.BROKER), store_results=True))
+    broker.add_middleware(Results(backend=RedisBackend(url=site.BACKEND), store_results=True))
 dramatiq.set_broker(broker)
 
 
