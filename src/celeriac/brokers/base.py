@@ -42,7 +42,7 @@ held) differ in this, and decision 0011 says why:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from celeriac.wire.message import Message, Unreadable
 
@@ -74,6 +74,7 @@ __all__ = [
     "ResultTarget",
     "Settlement",
     "StoredResult",
+    "Supplied",
     "Trail",
     "Verdict",
     "Word",
@@ -117,16 +118,30 @@ class Capabilities(NamedTuple):
     browse: bool = True
     processes: bool = True  # reachable from other processes (memory:// is not)
     wakes_one: bool = False  # a message wakes as many idle consumers as it needs; False: all of them
+    census: bool = True  # it can name all its queues, and count, time and purge what is in flight or delayed
+    pushes: bool = False  # messages are sent ahead: a consumer has some that nobody has taken (`relieve`)
+    most_urgent: int = 0  # the priority that goes first
 
 
 class Queue(NamedTuple):
-    """A queue and the binding that feeds it. `exchange_type`: direct, topic or fanout."""
+    """A queue and the binding that feeds it. `exchange_type`: direct, topic, fanout or headers.
+
+    The rest is for brokers that have such notions; others take no notice. `arguments`: of the queue, sorted
+    pairs; `binding`: of the binding, likewise.
+    """
 
     name: str
     exchange: str = ""
     routing_key: str = ""
     exchange_type: str = "direct"
     max_priority: int | None = None
+    arguments: tuple[tuple[str, Any], ...] = ()
+    durable: bool = True
+    auto_delete: bool = False
+    exclusive: bool = False
+    exchange_durable: bool = True
+    exchange_arguments: tuple[tuple[str, Any], ...] = ()
+    binding: tuple[tuple[str, Any], ...] = ()
 
 
 class Outgoing(NamedTuple):
@@ -315,6 +330,22 @@ class Consumer(Protocol):
 
     def close(self) -> None:
         """Give everything held back to its queues (not counted as crashes) and give up the lease."""
+
+
+class Supplied(Protocol):
+    """What a consumer has besides where the broker `pushes`. Called on the courier's thread."""
+
+    @property
+    def stock(self) -> int:
+        """Messages that were sent ahead and not taken yet."""
+
+    def relieve(self) -> None:
+        """The lane is busy for long: give the stock back, and have nothing sent until the next exchange that
+        asks for messages. Raises `OperationalError`."""
+
+    def tend(self) -> None:
+        """Nothing is asked for at the moment; keep the connection alive. Call it every 2 s. Raises
+        `OperationalError`."""
 
 
 class Broker(Protocol):
