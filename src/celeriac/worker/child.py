@@ -30,9 +30,11 @@ from celeriac.exceptions import OperationalError
 from celeriac.worker.courier import Courier
 from celeriac.worker.lanes import Lane, LoopLane, MainLane, ThreadLane
 from celeriac.worker.ledger import Ledger
+from celeriac.worker.lifelines import pass_on
 from celeriac.worker.options import WorkerOptions
 from celeriac.worker.request import Processor
 from celeriac.worker.template import Order, die_with_parent, obey_supervisor_only
+from celeriac.worker.trail import LedgerTrail
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
@@ -114,9 +116,9 @@ def serve(
     broker = app.broker
     processor = make_processor(app, hostname, options, broker)
     identity = f"{hostname}:{os.getpid()}:{secrets.token_hex(4)}"
-    spec = ConsumerSpec(
-        identity, queues, app.conf.worker_lease_ttl, app.backend.target() if processor.carried else None
-    )
+    target = app.backend.target() if processor.carried else None
+    trail = None if broker.capabilities.leases else LedgerTrail(ledger, roster)
+    spec = ConsumerSpec(identity, queues, app.conf.worker_lease_ttl, target, trail)
     ledger.sign(identity, queues, node=hostname, store=order.detail["store"])
     lane = LANES[options.pool or "prefork"](processor, ledger.slots, ledger)
     lane.max_tasks = options.max_tasks_per_child
@@ -130,6 +132,8 @@ def serve(
     processor.revoked.update(_revoked(broker))
     turns = None if broker.capabilities.wakes_one else roster
     courier = Courier(consumer, app.backend, lane, ledger, lambda: _lost(courier), turns, order.slot)
+    if trail is not None:
+        courier.without_leases(trail, lambda line: pass_on(control, line))
     processor.courier = courier
     lane.courier = courier
     courier.start()

@@ -56,6 +56,8 @@ class Child:
     def kill(self) -> None:
         """End the process and everything it started in its group (which it may not have made yet)."""
         self.condemned = True
+        if self.innocent and self.ledger is not None:
+            self.ledger.absolve()
         for end in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 end(self.pid, signal.SIGKILL)

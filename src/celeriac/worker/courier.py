@@ -5,6 +5,8 @@
    fetched but not started goes back when the running body turns out long.
 3. When there is nothing to do it sleeps in `Consumer.wait`; the lane and anybody's publish wake it.
 4. It keeps finished work until the broker has taken it, through reconnections.
+5. Where the broker has no leases, a lost connection is the end of all that was not started, and of nothing
+   else; and it is the courier that keeps the connection alive.
 
 Not here: running bodies (`lanes/`), deciding what a message means (`request.py`).
 """
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from celeriac import failpoints
 from celeriac.backends.base import ResultBackend, StoredResult
-from celeriac.brokers.base import REQUEUE, Consumer, Outgoing, Received, Settlement
+from celeriac.brokers.base import REQUEUE, Consumer, Lifeline, Outgoing, Received, Settlement, Trail
 from celeriac.exceptions import CeleriacError, OperationalError
 
 if TYPE_CHECKING:
@@ -96,6 +98,24 @@ class Courier(threading.Thread):
         self._mark = 0
         self._dry = False  # the last trip brought few: the queues have no more
         self.failure: BaseException | None = None
+        self._leases = True
+        self._trail: Trail | None = None
+        self._pass_on: Callable[[Lifeline | None], None] | None = None
+        self._line: Lifeline | None = None
+        self._parked = False  # without leases: the consumer knows that we fetch nothing for now
+
+    def without_leases(
+        self, trail: Trail | None = None, pass_on: Callable[[Lifeline | None], None] | None = None
+    ) -> None:
+        """Say, before the thread starts, that what is held is held by the connection.
+
+        Args:
+            trail: where it is written what is dropped unstarted.
+            pass_on: is given each new connection, which must be kept alive when we cannot.
+        """
+        self._leases = False
+        self._trail = trail
+        self._pass_on = pass_on
 
     # -- called by the lane -------------------------------------------------------------------------------
 
@@ -184,7 +204,7 @@ class Courier(threading.Thread):
             self._collect(pending)
             self._give_back(pending, now)
             want = self._want(now) if self.fetching and (pending or not self._waits()) else 0
-            if pending or want or self.urgent or self.notices or self.loose:
+            if pending or want or self.urgent or self.notices or self.loose or self._must_park(want, now):
                 received = self._trip(pending, want)
                 if received is None:
                     return
@@ -213,6 +233,12 @@ class Courier(threading.Thread):
     def _waits(self) -> bool:
         """True when asking for more would only be in the way of the settlement that is about to come."""
         return self._dry and self.lane.slots == 1 and self.lane.backlog() > 0
+
+    def _must_park(self, want: int, now: float) -> bool:
+        """True when the consumer is to be told that nothing is wanted for long: others are to be sent it."""
+        if want or self._leases or self._parked:
+            return False
+        return not self.fetching or self.lane.busy_for(now) > LONG
 
     def _want(self, now: float) -> int:
         """How many to ask for: `BUDGET` seconds' worth for each slot, less what is here already."""
@@ -243,6 +269,7 @@ class Courier(threading.Thread):
                 received = self.consumer.exchange(batch, want)
                 break
             except OperationalError as exc:
+                self._drop()
                 if self._stop_by and time.monotonic() > self._stop_by:
                     logger.error(
                         "Broker lost: %s; giving up. %d finished tasks are not settled and may run again.",
@@ -265,12 +292,33 @@ class Courier(threading.Thread):
             return None
         if received.stale:
             logger.warning("Settlements refused (no longer ours): %d of %d.", len(received.stale), len(batch))
+        self._tend()
+        self._parked = not want
         pending.clear()
         if self.ledger is not None and mark:
             self.ledger.settled(mark)
         self.offset = received.now - time.time()
         self._answer(urgent, accepted=True, stale=received.stale)
         return received
+
+    def _drop(self) -> None:
+        """Without leases: the connection is lost, and what it brought comes by another one."""
+        if self._leases:
+            return
+        dropped = self.lane.take_back()
+        if self._trail is not None and dropped:
+            self._trail.dropped([delivery.tag for delivery in dropped])
+        self._parked = False
+        self._tend()
+
+    def _tend(self) -> None:
+        """Pass on the connection when it is another one."""
+        if self._pass_on is None:
+            return
+        line = self.consumer.lifeline()
+        if line is not self._line:
+            self._line = line
+            self._pass_on(line)
 
     def _store_aside(self, batch: list[Settlement]) -> list[Settlement]:
         """Store and publish what does not ride on settlements; what is left of them."""
@@ -320,17 +368,24 @@ class Courier(threading.Thread):
             timeout = min(timeout, max(0.0, deadline - now))
         if self.lane.waiting():
             timeout = min(timeout, LONG / 2)
+        if not self._leases and not idle and not self._parked:
+            timeout = min(timeout, LONG)  # then the running body counts as long
         self._bell.acquire(blocking=False)
-        self.asleep = _LISTENING if idle else _DOZING
+        parked = self._parked and not self._leases
+        self.asleep = _LISTENING if idle or parked else _DOZING
         try:
             if self.outbox or self.urgent or self.notices or self.loose or self._stop_by:
                 return
             if idle:
                 self._listen(timeout)
+            elif parked:
+                self.consumer.wait(timeout)
+                self._tend()
             elif not self.fetching or self._waits() or not self._want(now):
                 self._bell.acquire(timeout=timeout)
         except OperationalError as exc:
             logger.error("Broker lost: %s; trying again.", exc)
+            self._drop()
             self._bell.acquire(timeout=0.2)
         finally:
             self.asleep = _AWAKE

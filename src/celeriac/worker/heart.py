@@ -2,7 +2,8 @@
 
 1. Beats for all children of the node, so that user code can never let a lease lapse.
 2. Sweeps what other nodes left behind, and the ledgers of dead supervisors on this machine.
-3. Lays dead children to rest: settles what is known, gives back what is not.
+3. Lays dead children to rest: settles what is known, gives back what is not. Where the broker has no leases,
+   their ledgers go into the memory from which other nodes' questions are answered (`whereabouts.py`).
 4. Fetches the revoked ids, and lets the result store forget what has expired.
 
 Not here: processes and signals (`supervisor.py`).
@@ -30,6 +31,7 @@ from celeriac.brokers.base import (
 )
 from celeriac.exceptions import OperationalError
 from celeriac.worker.ledger import ID_SIZE, Ledger, Running, ledger_folder, orphans
+from celeriac.worker.whereabouts import Whereabouts
 
 __all__ = ["Death", "Heart"]
 
@@ -42,12 +44,14 @@ Gone = Callable[[str, str, str | None, float], StoredResult | None]
 class Death(NamedTuple):
     """A child that is gone. `innocent`: it was ended on purpose, what ran did not kill it. `verdicts`: what
     is to be concluded for a task that ran, by task id (``time limit`` or ``terminated``). `suspicious`:
-    nobody knows which of all that it held was the reason."""
+    nobody knows which of all that it held was the reason. `held`: deliveries that were not done, where the
+    broker has no leases."""
 
     ledger: Ledger
     innocent: bool = False
     verdicts: Mapping[str, str] = {}
     suspicious: bool = False
+    held: int = 0
 
 
 class Heart(threading.Thread):
@@ -61,6 +65,7 @@ class Heart(threading.Thread):
         gone: result of a call that was acknowledged early and died (id, task name, why, seconds).
         store: names the broker's store, so that foreign ledgers are left alone.
         machine: also look for the ledgers that killed workers left on this machine.
+        living: gives the ledgers and pids of the children, where the broker has no leases.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Heart(threading.Thread):
         conclude: Conclude,
         gone: Gone,
         machine: bool = True,
+        living: Callable[[], Sequence[tuple[Ledger, int]]] = tuple,
     ) -> None:
         super().__init__(name="heart", daemon=True)
         self.broker = broker
@@ -92,13 +98,22 @@ class Heart(threading.Thread):
         self.conclude = conclude
         self.gone = gone
         self.machine = machine
+        self.whereabouts: Whereabouts | None = None
+        if not broker.capabilities.leases:
+            self.whereabouts = Whereabouts(living, self._adopt_orphans if machine else lambda: None)
+        self.ending = False  # nobody will be here to answer: what is held stays written down
         self._deaths: queue.SimpleQueue[Death | Literal["stop"]] = queue.SimpleQueue()
         self._known: set[str] = set()
         self._trusted_since = 0.0  # sweeping is fair only after everybody could beat again
         self.last_beat = 0.0
 
     def bury(self, death: Death) -> None:
-        """Release the deliveries of a dead child as soon as possible."""
+        """Release the deliveries of a dead child as soon as possible. Without leases the broker has released
+        them: what is known of them is known when this returns."""
+        if self.whereabouts is not None:
+            ledger, innocent, verdicts, suspicious, _ = death
+            held = self.whereabouts.bury(ledger, innocent=innocent, verdicts=verdicts, suspicious=suspicious)
+            death = death._replace(held=held)
         self._deaths.put(death)
 
     def stop(self) -> None:
@@ -109,6 +124,8 @@ class Heart(threading.Thread):
         beat_every, next_beat, next_round, next_expiry = self.ttl / 3, 0.0, 0.0, 60.0
         start = time.monotonic()
         waiting: list[Death] = []
+        if self.whereabouts is not None:
+            self.broker.attend(self.whereabouts.answer, self.whereabouts.learn)
         while True:
             now = time.monotonic()
             try:
@@ -134,7 +151,7 @@ class Heart(threading.Thread):
             if news is not None:
                 waiting.append(news)
         for death in self._bury_all(waiting):  # the next worker of this machine finds the ledger
-            death.ledger.close()
+            self._close(death.ledger, remove=False)
 
     def _bury_all(self, deaths: Sequence[Death]) -> list[Death]:
         """Lay them to rest; return those for which the broker could not be reached."""
@@ -148,7 +165,7 @@ class Heart(threading.Thread):
                 logger.critical(
                     "Heart: cannot bury a child; its lease lapses by itself: %r", exc, exc_info=True
                 )
-                death.ledger.close(remove=True)
+                self._close(death.ledger, remove=True)
         return []
 
     def _next(self, timeout: float) -> Death | Literal["stop"] | None:
@@ -159,7 +176,7 @@ class Heart(threading.Thread):
 
     def _beat(self) -> None:
         alive = self.alive()
-        if alive:
+        if alive and self.whereabouts is None:
             if failpoints.on:
                 failpoints.begin("beat")
             lost = self.broker.beat(alive, ttl=self.ttl)
@@ -172,7 +189,7 @@ class Heart(threading.Thread):
         self.last_beat = now
 
     def _round(self, now: float) -> None:
-        if now >= self._trusted_since:
+        if now >= self._trusted_since and self.whereabouts is None:
             if failpoints.on:
                 failpoints.begin("sweep")
             recovered = self.broker.sweep(self.queues)
@@ -188,6 +205,9 @@ class Heart(threading.Thread):
     def _adopt_orphans(self) -> None:
         for ledger in orphans(ledger_folder()):
             if ledger.owner.get("store", self.store) == self.store:
+                if self.whereabouts is not None:
+                    self.bury(Death(ledger, ledger.innocent))
+                    continue
                 try:
                     count = self._lay_to_rest(Death(ledger))
                 except BaseException:
@@ -200,6 +220,8 @@ class Heart(threading.Thread):
     def _lay_to_rest(self, death: Death) -> int:
         """Settle what the ledger proves, conclude what was stopped, give back the rest."""
         ledger = death.ledger
+        if self.whereabouts is not None:
+            return self._lay_down(death)
         consumer = ledger.consumer
         count = 0
         if consumer is not None:
@@ -222,6 +244,24 @@ class Heart(threading.Thread):
             )
         ledger.close(remove=True)
         return count
+
+    def _lay_down(self, death: Death) -> int:
+        """The broker gives back by itself; what it asks us is known already."""
+        ledger = death.ledger
+        if ledger.consumer is not None:
+            early = [run for run in ledger.running() if run.early]
+            self._store_gone(early, death.verdicts)
+            for run in early:
+                ledger.end(run.slot)  # told once
+        # Who still asks when we have ended is answered by the next worker of this machine.
+        self._close(ledger, remove=not (self.ending and death.held))
+        return death.held
+
+    def _close(self, ledger: Ledger, *, remove: bool) -> None:
+        if self.whereabouts is not None:
+            self.whereabouts.close(ledger, remove=remove)
+        else:
+            ledger.close(remove=remove)
 
     def _store_gone(self, runs: Sequence[Running], verdicts: Mapping[str, str]) -> None:
         """The broker has nothing left of calls that were acknowledged early: nobody must wait for ever."""

@@ -6,10 +6,14 @@
 3. A ring of deliveries that are done and owe nothing (no result, no follow-up), but are not settled yet: they
    are settled, not run again, when the child dies.
 4. A lock on the file, held by the supervisor: whoever can take it knows that the supervisor is dead.
+5. Room for the trail of a consumer without a lease (`trail.py`), and a byte that says whether it writes to
+   its connection just now.
+6. A mark by the supervisor that the child is killed on purpose and nothing that it holds is to blame.
 
 Times are `time.monotonic()`, which all processes of a machine share (Linux, macOS).
 
-Layout (little endian): a header of HEADER_SIZE, slots of SLOT_SIZE each, a ring of RING_SIZE items.
+Layout (little endian): a header of HEADER_SIZE, slots of SLOT_SIZE each, a ring of RING_SIZE items, a trail
+of TRAIL_SIZE words.
 """
 
 from __future__ import annotations
@@ -27,22 +31,26 @@ from typing import Any, NamedTuple
 
 __all__ = ["Ledger", "Running", "ledger_folder"]
 
-MAGIC = 0xCE1E0001
+MAGIC = 0xCE1E0002
 HEADER_SIZE = 4096
 SLOT_SIZE = 256
 RING_SIZE = 4096
 RING_ITEM = 16
+TRAIL_SIZE = 8192
 #: Bytes that are kept of a task id.
 ID_SIZE = 64
 
-# magic, slots, unused, done (written), settled (written), pulse, processed; a byte: the lease is taken
+# magic, slots, unused, done (written), settled (written), pulse, processed; bytes: the lease is taken, a
+# write to the connection is under way, killed on purpose; a word: steps of the trail (written)
 _head = struct.Struct("<IIqQQdQ")
 _owner_offset = 512
 _slot = struct.Struct("<BBHxxxxQddd64s128s")
 _ring = struct.Struct("<QHxxxxxx")
 _u64 = struct.Struct("<Q")
-#: Places in the header, in words of eight bytes; the last one is a byte.
-_DONE, _SETTLED, _PULSE, _PROCESSED, _LEASED = 2, 3, 4, 5, 48
+#: Places in the header, in words of eight bytes.
+_DONE, _SETTLED, _PULSE, _PROCESSED, _STEPS = 2, 3, 4, 5, 7
+#: Places in the header, in bytes.
+_LEASED, _WRITING, _INNOCENT = 48, 49, 50
 
 FREE, BUSY = 0, 1
 
@@ -86,7 +94,7 @@ class Ledger:
         self.fd = os.open(making, flags, 0o600)
         try:
             if create:
-                os.ftruncate(self.fd, HEADER_SIZE + slots * SLOT_SIZE + RING_SIZE * RING_ITEM)
+                os.ftruncate(self.fd, _size(slots))
             self.page = mmap.mmap(self.fd, 0)
         except (OSError, ValueError):  # no room, or an empty file
             os.close(self.fd)
@@ -97,7 +105,7 @@ class Ledger:
             self.lock()
             making.rename(path)
         magic, self.slots, *_ = _head.unpack_from(self.page, 0)
-        if magic != MAGIC:
+        if magic != MAGIC or len(self.page) < _size(self.slots):
             self.slots = 0
             self.close()
             raise ValueError(f"{path} is not a ledger of this version")
@@ -106,6 +114,11 @@ class Ledger:
         self._words = memoryview(self.page)[:HEADER_SIZE].cast("Q")
         self._times = memoryview(self.page)[:HEADER_SIZE].cast("d")
         self._done = self._words[_DONE]
+        trail = self._ring_offset + RING_SIZE * RING_ITEM
+        #: The trail's words, how many steps it has (at 0), and the byte of writing: for `trail.py`.
+        self.trail = memoryview(self.page)[trail : trail + TRAIL_SIZE * 8].cast("Q")
+        self.steps = self._words[_STEPS : _STEPS + 1]
+        self.writing = memoryview(self.page)[_WRITING : _WRITING + 1]
         self.queues: Sequence[str] = ()
         self._queue_index: dict[str, int] = {}
         self.owner: dict[str, Any] = {}
@@ -220,6 +233,15 @@ class Ledger:
         return self.page[_LEASED] == 1
 
     @property
+    def innocent(self) -> bool:
+        """Killed on purpose: nothing that it held is to blame."""
+        return self.page[_INNOCENT] == 1
+
+    def absolve(self) -> None:
+        """The child is about to be killed on purpose: known even if the supervisor ends, too."""
+        self.page[_INNOCENT] = 1
+
+    @property
     def processed(self) -> int:
         return self._words[_PROCESSED]
 
@@ -269,14 +291,18 @@ class Ledger:
     def close(self, *, remove: bool = False) -> None:
         if self.fd >= 0:
             if self.slots:
-                self._words.release()
-                self._times.release()
+                for view in (self.steps, self.writing, self.trail, self._words, self._times):
+                    view.release()
             with contextlib.suppress(BufferError):
                 self.page.close()
             os.close(self.fd)
             self.fd = -1
         if remove:
             self.path.unlink(missing_ok=True)
+
+
+def _size(slots: int) -> int:
+    return HEADER_SIZE + slots * SLOT_SIZE + RING_SIZE * RING_ITEM + TRAIL_SIZE * 8
 
 
 def _text(field: bytes) -> str:

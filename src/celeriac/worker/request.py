@@ -95,6 +95,8 @@ class Processor:
         try:
             if isinstance(message, Unreadable):
                 return self._refuse(delivery, message.reason)
+            if delivery.ended:
+                return self._end(delivery)
             call = protocol.read(message, self.accept)
             entry = self._entries.get(call.name)
             if entry is None:
@@ -266,6 +268,15 @@ class Processor:
             return self._ended(delivery, call, entry, states.REVOKED, TaskRevokedError("terminated"))
         job = Job(delivery, call, entry, context_of(call, self.hostname))
         return self._settle(job, conclude(call, entry.policy, Outcome(FAILED, None, _time_limit(limit))))
+
+    def _end(self, delivery: Delivery) -> Settlement:
+        """Conclude what another node stopped by killing its process (`Delivery.ended`)."""
+        assert isinstance(delivery.message, Message)
+        call = protocol.read(delivery.message, self.accept)
+        if call.name not in self._entries and self._look_up(call.name) is None:
+            return self._park(delivery, call)
+        why, _, limit = delivery.ended.partition(":")
+        return self.stopped(delivery, why, float(limit or 0.0))
 
     def gone(self, id_: str, name: str, why: str | None, limit: float) -> StoredResult | None:
         """The result of a call that was acknowledged early and whose process is dead."""

@@ -32,6 +32,7 @@ from celeriac.worker.child import EXIT_FAILED, EXIT_LOST, make_processor, run_ro
 from celeriac.worker.children import Child
 from celeriac.worker.heart import Death, Heart
 from celeriac.worker.ledger import Ledger, ledger_folder
+from celeriac.worker.lifelines import Lifelines
 from celeriac.worker.options import WorkerOptions
 from celeriac.worker.roster import Roster
 from celeriac.worker.signalling import Signals
@@ -85,6 +86,8 @@ class Supervisor:
         self._nursery: Nursery | None = None
         self._heart: Heart | None = None
         self._signals: Signals | None = None
+        self._lifelines = Lifelines(not app.broker.capabilities.leases)
+        self._last_step = time.monotonic()
 
     # -- life ---------------------------------------------------------------------------------------------
 
@@ -138,6 +141,7 @@ class Supervisor:
             on_revoked=self._new_revoked.extend,
             conclude=conclude,
             gone=processor.gone,
+            living=self._ledgers,
         )
 
     def _leases(self) -> Mapping[str, Sequence[str]]:
@@ -148,6 +152,12 @@ class Supervisor:
             if ledger is not None and ledger.leased and ledger.consumer is not None:
                 found[ledger.consumer] = ledger.queues
         return found
+
+    def _ledgers(self) -> Sequence[tuple[Ledger, int]]:
+        """Called by a thread of the broker's."""
+        return [
+            (child.ledger, child.pid) for child in list(self.children.values()) if child.ledger is not None
+        ]
 
     def _start_over(self, why: ChildProcessError) -> None:
         """A task, or the system, killed the template: what ran is suspect, and this process begins anew."""
@@ -160,6 +170,8 @@ class Supervisor:
 
     def _end(self) -> None:
         """Helpers end by themselves, all else is killed."""
+        if self._heart is not None:
+            self._heart.ending = True
         for child in self.children.values():
             if child.role == "child" or (self.stopping == COLD and child.role != "steward"):
                 child.innocent = True
@@ -185,6 +197,7 @@ class Supervisor:
     def _step(self) -> bool:
         """One round; False when everything has ended."""
         now = time.monotonic()
+        self._notice_absence(now)
         self._start_due(now)
         self._reap(timeout=self._pause(now))
         self._obey_signals()
@@ -196,6 +209,13 @@ class Supervisor:
                 self._go_cold()
             return any(child.role == "child" for child in self.children.values())
         return True
+
+    def _notice_absence(self, now: float) -> None:
+        """Without leases nobody tells us that all of this node stood still for so long that others have what
+        it held (a stopped group, a frozen container): a zombie."""
+        absent, self._last_step = now - self._last_step, now
+        if absent > self.app.conf.worker_lease_ttl and not self.app.broker.capabilities.leases:
+            self._lost.extend(self._leases())
 
     def _pause(self, now: float) -> float:
         nearest = min(self.wanted.values(), default=now + TICK)
@@ -250,16 +270,17 @@ class Supervisor:
     def _reap(self, timeout: float) -> None:
         assert self._nursery is not None
         assert self._signals is not None
-        ready, _, _ = select.select([self._nursery.fileno(), self._signals.fileno()], [], [], timeout)
+        fds = [self._nursery.fileno(), self._signals.fileno(), *self._lifelines.ears(self.children)]
+        ready, _, _ = select.select(fds, [], [], timeout)
         if self._signals.fileno() in ready:
             self._signals.drain()
+        self._lifelines.hear(self.children, ready)
         for pid, code in self._nursery.exits():
             child = self.children.pop(pid, None)
             if child is not None:
                 self._bury(child, code)
 
     def _bury(self, child: Child, code: int) -> None:
-        child.control.close()
         again = self._when_again(child)  # asked first: the heart closes the ledger
         if child.ledger is not None:
             self.roster.busy(child.slot)
@@ -267,6 +288,8 @@ class Supervisor:
             assert self._heart is not None
             innocent = child.innocent or code == EXIT_LOST
             self._heart.bury(Death(child.ledger, innocent, child.verdicts, code == EXIT_FAILED))
+        self._lifelines.cut(child)  # now, and not before, the broker may notice the death
+        child.control.close()
         if self.stopping or child.retiring:
             return
         if child.role == "child":
@@ -305,6 +328,7 @@ class Supervisor:
             ledger = child.ledger
             if ledger is None or child.condemned:
                 continue
+            self._lifelines.keep(child, now)
             self._enforce_limits(child, ledger, now)
             if ledger.leased and now - ledger.last_pulse > SILENCE and not ledger.busy():
                 logger.error("Process %d has been silent for %d s; replacing it.", child.pid, SILENCE)

@@ -1,0 +1,196 @@
+"""What this node knows of deliveries whose connection is gone, where the broker has no leases (decision
+0011).
+
+1. `fates`: what one ledger proves, of a living child or a dead one.
+2. `Whereabouts`: answers other nodes' questions from the ledgers of living children and from a memory of the
+   buried ones, and of what was told to be done. The memory is bounded, in time and in size.
+
+Not here: asking, and carrying questions and answers (the broker's consumer); processes (`supervisor.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, Fate, Place, Word
+from celeriac.worker.ledger import Ledger, Running
+from celeriac.worker.trail import CONCLUDED, TOOK, last_steps
+
+__all__ = ["Whereabouts", "fates"]
+
+#: Seconds for which the dead are remembered.
+MEMORY = 600.0
+#: Deliveries that are remembered at most.
+MOST = 100_000
+#: Settled deliveries that are kept of a dead child: their acknowledgements may not have arrived.
+SETTLED = 1000
+#: Seconds that an answer waits for the burial of a child that has just died.
+BURIAL = 0.3
+#: Seconds between looks for the ledgers of killed workers, when a question cannot be answered.
+LOOK = 0.05
+
+
+def fates(
+    ledger: Ledger,
+    *,
+    alive: bool = False,
+    innocent: bool = False,
+    verdicts: Mapping[str, str] | None = None,
+    suspicious: bool = False,
+) -> dict[int, Fate]:
+    """Tag → fate, of all that the ledger tells of.
+
+    Args:
+        alive: its process lives: what it holds, it may still start.
+        innocent, verdicts, suspicious: how it died, as in `heart.Death`.
+    """
+    found: dict[int, Fate] = {}
+    steps = last_steps(ledger)
+    held = RUNNING if alive else (CRASHED if suspicious and not innocent else INNOCENT)
+    settled = [tag for tag, step in steps.items() if step == CONCLUDED]
+    found.update(dict.fromkeys(settled if alive else settled[-SETTLED:], DONE))
+    for tag, step in steps.items():
+        if step != CONCLUDED:
+            found[tag] = held if step == TOOK else INNOCENT
+    found.update((tag, DONE) for _, tag in ledger.unsettled())
+    for run in ledger.running():
+        found[run.tag] = RUNNING if alive else _end(run, innocent, verdicts or {})
+    return found
+
+
+def _end(run: Running, innocent: bool, verdicts: Mapping[str, str]) -> Fate:
+    if run.early:  # it was acknowledged before it ran: nobody runs it again
+        return DONE
+    why = verdicts.get(run.id)
+    if why == "time limit":
+        return f"{ENDED}{why}:{round(run.hard - run.started, 3)}"
+    if why is not None:
+        return f"{ENDED}{why}"
+    return INNOCENT if innocent else CRASHED
+
+
+class Whereabouts:
+    """One node's memory. Used by the supervisor, its heart and a thread of the broker's.
+
+    Args:
+        living: ledgers and pids of the children now.
+        adopt: looks for ledgers of killed workers of this machine, and buries them here.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        living: Callable[[], Sequence[tuple[Ledger, int]]],
+        adopt: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._living = living
+        self._adopt = adopt
+        self._clock = clock
+        self._known: dict[int, tuple[Fate, float]] = {}
+        self._order: deque[tuple[float, int]] = deque()
+        self._changed = threading.Condition()
+        self._buried: set[int] = set()
+        self._looked = 0.0
+
+    # -- the supervisor's side ----------------------------------------------------------------------------
+
+    def bury(
+        self,
+        ledger: Ledger,
+        *,
+        innocent: bool = False,
+        verdicts: Mapping[str, str] | None = None,
+        suspicious: bool = False,
+    ) -> int:
+        """Remember what a dead child's ledger proves, which is not looked at again after this; return how
+        many deliveries were taken from it that are not done."""
+        found = fates(ledger, innocent=innocent or ledger.innocent, verdicts=verdicts, suspicious=suspicious)
+        with self._changed:
+            self._remember(found, self._clock())
+            self._buried.add(id(ledger))
+            self._changed.notify_all()
+        return sum(fate != DONE for fate in found.values())
+
+    def close(self, ledger: Ledger, *, remove: bool) -> None:
+        """Close a buried ledger, while no answer reads it."""
+        with self._changed:
+            ledger.close(remove=remove)
+            self._buried.discard(id(ledger))
+
+    # -- the broker's side --------------------------------------------------------------------------------
+
+    def learn(self, places: Sequence[Place]) -> None:
+        """A consumer tells that these are done, although their acknowledgements were lost."""
+        with self._changed:
+            self._remember(dict.fromkeys((tag for _, tag in places), DONE), self._clock())
+
+    def answer(self, places: Sequence[Place]) -> Mapping[Place, Word]:
+        """What is known of each; nothing of the others."""
+        found = self._answer(places)
+        if len(found) < len(places):
+            now = self._clock()
+            if now - self._looked > LOOK:
+                self._looked = now
+                self._adopt()  # their worker may have been killed just now
+                found = self._answer(places)
+        return found
+
+    def _answer(self, places: Sequence[Place]) -> dict[Place, Word]:
+        asked = {tag for _, tag in places}
+        with self._changed:
+            said, dying = self._say(asked)
+            if dying:  # how it died decides what is said
+                self._changed.wait_for(lambda: self._buried >= dying, BURIAL)
+                said, _ = self._say(asked)
+        return {place: said[place[1]] for place in places if place[1] in said}
+
+    def _say(self, asked: set[int]) -> tuple[dict[int, Word], set[int]]:
+        """Tag → word, and the ledgers of children that have died and are not buried yet."""
+        now = self._clock()
+        self._forget(now)
+        said: dict[int, Word] = {}
+        dying: set[int] = set()
+        for ledger, pid in self._living():
+            if id(ledger) in self._buried or ledger.fd < 0:
+                continue
+            words = {tag: fate for tag, fate in fates(ledger, alive=True).items() if tag in asked}
+            if RUNNING in words.values() and not _lives(pid):
+                dying.add(id(ledger))
+            said.update((tag, Word(fate)) for tag, fate in words.items() if said.get(tag) != Word(RUNNING))
+        for tag in asked & self._known.keys():
+            fate, since = self._known[tag]
+            if said.get(tag) != Word(RUNNING):
+                said[tag] = Word(fate, max(0.0, now - since))
+        return said, dying
+
+    def _remember(self, found: Mapping[int, Fate], now: float) -> None:
+        for tag, fate in found.items():
+            self._known[tag] = (fate, now)
+            self._order.append((now, tag))
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        order = self._order
+        while order and (order[0][0] < now - MEMORY or len(order) > MOST):
+            since, tag = order.popleft()
+            if self._known.get(tag, ("", 0.0))[1] == since:
+                del self._known[tag]
+
+
+def _lives(pid: int) -> bool:
+    """False when the process is gone, or dead and not reaped yet."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except FileNotFoundError:
+        pass  # dead, or no such file system here
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
