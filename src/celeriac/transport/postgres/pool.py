@@ -1,0 +1,154 @@
+"""Idle links, repetition within a deadline, the tables made on first use.
+
+1. `Pool`: thread-safe, last in first out, empty again in a forked child. `pool()` shares one per server in
+   this process, so that broker and results use the same connections.
+2. `Pool.run`: work on a link, repeated over reconnections until a deadline.
+
+What `run` repeats must be repeatable: the answer to a statement that was done may have been lost.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from celeriac.transport.postgres.link import Disconnected, Link, NotNow, Rows
+from celeriac.transport.postgres.schema import prepare
+from celeriac.transport.postgres.url import Server
+from celeriac.transport.postgres.values import Param
+
+__all__ = ["Pool", "backoff", "pool"]
+
+T = TypeVar("T")
+_monotonic = time.monotonic
+#: Idle links that are kept; more are closed when they come back.
+KEPT: Final = 8
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to pause before a further try: 20 ms doubled up to 1 s, with jitter of half."""
+    longest: float = min(1.0, 0.02 * 2.0 ** min(attempt, 8))
+    return longest * (0.5 + random.random() / 2)
+
+
+class Pool:
+    """Links to one server (or whichever of its hosts libpq chooses)."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._lock = threading.Lock()
+        self._start()
+        _pools.add(self)
+
+    def _start(self) -> None:
+        self._idle: list[Link] = []
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._is_prepared = False
+
+    def after_fork(self) -> None:
+        for link in list(self._links):
+            link.abandon()
+            _abandoned.append(link)
+        self._lock = threading.Lock()
+        self._start()
+
+    def open(self, deadline: float) -> Link:
+        """A new link for the caller alone, on a server whose tables are as this version wants them."""
+        link = Link.dial(self.server, deadline)
+        self._links.add(link)
+        if not self._is_prepared:
+            with self._lock:
+                if not self._is_prepared:
+                    try:
+                        prepare(link, self.server, deadline)
+                    except BaseException:
+                        link.close()
+                        raise
+                    self._is_prepared = True
+        return link
+
+    def forget_tables(self) -> None:
+        """Look again whether the tables are there, with the next link: somebody may have dropped them."""
+        self._is_prepared = False
+        self.close()
+
+    def run(self, work: Callable[[Link, float], T], *, timeout: float | None = None) -> T:
+        """Do `work(link, deadline)`; reconnect and repeat until the deadline.
+
+        Raises:
+            OperationalError: the last failure, or the server's refusal.
+        """
+        deadline = _monotonic() + (self.server.timeout if timeout is None else timeout)
+        attempt = 0
+        while True:
+            link: Link | None = None
+            try:
+                try:
+                    link = self._idle.pop()
+                except IndexError:
+                    attempt += 1  # a link from the pool may have gone stale: its failure costs no pause
+                    link = self.open(deadline)
+                return work(link, deadline)
+            except (Disconnected, NotNow) as exc:
+                if isinstance(exc, NotNow):
+                    attempt += 1
+                pause = backoff(attempt) if attempt else 0.0
+                if _monotonic() + pause >= deadline:
+                    raise
+                if link is not None:
+                    self._give(link)
+                    link = None
+                time.sleep(pause)
+            finally:
+                if link is not None:
+                    self._give(link)
+
+    def query(self, sql: bytes, params: Sequence[Param] = (), *, timeout: float | None = None) -> Rows:
+        """One statement, repeated as by `run`."""
+        return self.run(lambda link, deadline: link.query(sql, params, deadline=deadline), timeout=timeout)
+
+    def _give(self, link: Link) -> None:
+        if link.closed:
+            return
+        if len(self._idle) < KEPT:
+            self._idle.append(link)
+        else:
+            link.close()
+
+    def close(self) -> None:
+        """Close the links that are not in use."""
+        idle, self._idle = self._idle, []
+        for link in idle:
+            link.close()
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+_shared: weakref.WeakValueDictionary[Server, Pool] = weakref.WeakValueDictionary()
+_shared_lock = threading.Lock()
+_abandoned: list[Link] = []  # of parent processes: never finished, for that would end the parent's session
+
+
+def pool(url: str, options: Mapping[str, Any]) -> Pool:
+    """The pool of `url` in this process; nothing is connected yet."""
+    server = Server.parse(url, options)
+    with _shared_lock:
+        found = _shared.get(server)
+        if found is None:
+            found = _shared[server] = Pool(server)
+        return found
+
+
+def _after_fork() -> None:
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    for each in list(_pools):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
