@@ -22,14 +22,25 @@ if TYPE_CHECKING:
     from celeriac.backends.base import ResultBackend
     from celeriac.brokers.base import Broker
 
-__all__ = ["BACKENDS", "BROKERS", "Plugin", "backend_from_url", "broker_from_url", "load_class", "scheme_of"]
+__all__ = [
+    "BACKENDS",
+    "BROKERS",
+    "Plugin",
+    "backend_from_url",
+    "backend_settings",
+    "broker_from_url",
+    "load_class",
+    "scheme_of",
+]
 
 
 class Plugin(NamedTuple):
-    """Where a class is (``module:Class``), and the extra that installs what it needs (empty: nothing)."""
+    """Where a class is (``module:Class``), the extra that installs what it needs (empty: nothing), and the
+    settings that it takes among its options, under their names."""
 
     path: str
     extra: str = ""
+    settings: tuple[str, ...] = ()
 
 
 _MEMORY_BROKER: Final = Plugin("celeriac.brokers.memory:MemoryBroker")
@@ -55,16 +66,43 @@ _MEMORY_BACKEND: Final = Plugin("celeriac.backends.memory:MemoryBackend")
 _SQLITE_BACKEND: Final = Plugin("celeriac.backends.sqlite:SqliteBackend")
 _REDIS_BACKEND: Final = Plugin("celeriac.backends.redis:RedisBackend", "redis")
 _DISABLED_BACKEND: Final = Plugin("celeriac.backends.disabled:DisabledBackend")
+_DATABASE_BACKEND: Final = Plugin(
+    "celeriac.backends.database:DatabaseBackend",
+    "sqlalchemy",
+    (
+        "database_url",
+        "database_engine_options",
+        "database_engine_callback",
+        "database_short_lived_sessions",
+        "database_table_names",
+        "database_table_schemas",
+        "result_serializer",
+        "result_expires",
+        "timezone",
+        "enable_utc",
+    ),
+)
 
+#: A key that ends in ``+`` is the beginning of a scheme.
 BACKENDS: Final[Mapping[str, Plugin]] = {
     "disabled": _DISABLED_BACKEND,
     "cache+memory": _MEMORY_BACKEND,
     "memory": _MEMORY_BACKEND,
     "sqlite": _SQLITE_BACKEND,
+    "db": _DATABASE_BACKEND,
+    "db+": _DATABASE_BACKEND,
+    "database": _DATABASE_BACKEND,
+    "database+": _DATABASE_BACKEND,
     **{scheme: _REDIS_BACKEND for scheme, plugin in BROKERS.items() if plugin is _REDIS_BROKER},
 }
 
-_EXTRAS: Final = {"redis": "redis", "hiredis": "redis", "msgpack": "msgpack", "yaml": "yaml"}
+_EXTRAS: Final = {
+    "redis": "redis",
+    "hiredis": "redis",
+    "msgpack": "msgpack",
+    "yaml": "yaml",
+    "sqlalchemy": "sqlalchemy",
+}
 
 
 def scheme_of(url: str) -> str:
@@ -99,12 +137,27 @@ def _make(
     what: str, group: str, table: Mapping[str, Plugin], url: str, options: Mapping[str, Any] | None
 ) -> Any:
     scheme = scheme_of(url)
-    plugin = table.get(scheme)
+    plugin = _listed(table, scheme)
     try:
         kind = load_class(plugin.path) if plugin else _foreign(what, group, table, scheme, url)
     except ModuleNotFoundError as exc:
         raise _missing_library(what, scheme, plugin, exc) from exc
     return kind(url if "://" in url else f"{url}://", dict(options or {}))
+
+
+def backend_settings(url: str) -> tuple[str, ...]:
+    """Names of the settings that the result store of `url` takes among its options.
+
+    Example:
+        >>> backend_settings("redis://localhost")
+        ()
+    """
+    plugin = _listed(BACKENDS, scheme_of(url))
+    return plugin.settings if plugin is not None else ()
+
+
+def _listed(table: Mapping[str, Plugin], scheme: str) -> Plugin | None:
+    return table.get(scheme) or table.get(scheme.partition("+")[0] + "+")
 
 
 def load_class(path: str) -> Any:

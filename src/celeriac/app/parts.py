@@ -46,6 +46,11 @@ _REDIS: Final = (
     "redis_client_name",
 )
 
+#: Settings that other result stores take among their options; each store's own list is in `plugins.py`.
+_STORES: Final = tuple(
+    dict.fromkeys(name for plugin in plugins.BACKENDS.values() for name in plugin.settings)
+)
+
 #: The settings that each part is made from.
 _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "broker": (
@@ -59,6 +64,7 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "result_backend_transport_options",
         "redis_backend_use_ssl",
         *_REDIS,
+        *_STORES,
     ),
     "queues": _QUEUES,
     "router": (*_QUEUES, "task_routes"),
@@ -190,7 +196,7 @@ def _broker_options(conf: Settings) -> dict[str, Any]:
 
 
 def _backend_options(conf: Settings) -> dict[str, Any]:
-    """`result_backend_transport_options`, and the settings of the Redis result store."""
+    """`result_backend_transport_options`, and the settings of the result stores."""
     return {
         **_given(
             ssl=conf.redis_backend_use_ssl or None,
@@ -199,6 +205,7 @@ def _backend_options(conf: Settings) -> dict[str, Any]:
             socket_keepalive=conf.redis_socket_keepalive,
             client_name=conf.redis_client_name,
         ),
+        **{name: conf[name] for name in plugins.backend_settings(conf.result_backend or "disabled://")},
         **(conf.result_backend_transport_options or {}),
     }
 

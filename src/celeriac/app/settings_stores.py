@@ -70,20 +70,19 @@ _REDIS = (
             "Credential providers are not built yet; put user and password into the URL."),
 )  # fmt: skip
 
-_DATABASE_NOTE = "Belongs to the SQLAlchemy result backend; the SQLite backend needs none of it."
 _DATABASE = (
-    Setting("database_url", "str|None", None, REFUSED, "Write result_backend = 'sqlite:///path' instead.",
+    Setting("database_url", "str|None", None, HONOURED, "Only with result_backend = 'database'.",
             ("CELERY_RESULT_DBURI",)),
-    Setting("database_engine_options", "dict|None", {"pool_pre_ping": True, "pool_recycle": 3600}, ACCEPTED,
-            _DATABASE_NOTE, ("CELERY_RESULT_ENGINE_OPTIONS",)),
-    Setting("database_engine_callback", "any", None, ACCEPTED, _DATABASE_NOTE, ("DATABASE_ENGINE_CALLBACK",)),
-    Setting("database_short_lived_sessions", "bool", False, ACCEPTED, _DATABASE_NOTE,
+    Setting("database_engine_options", "dict|None", {"pool_pre_ping": True, "pool_recycle": 3600}, HONOURED,
+            "", ("CELERY_RESULT_ENGINE_OPTIONS",)),
+    Setting("database_engine_callback", "any", None, HONOURED, "Called with each process's engine.",
+            ("DATABASE_ENGINE_CALLBACK",)),
+    Setting("database_short_lived_sessions", "bool", False, HONOURED, "A connection for each operation.",
             ("CELERY_RESULT_DB_SHORT_LIVED_SESSIONS",)),
-    Setting("database_table_schemas", "dict|None", None, ACCEPTED, _DATABASE_NOTE,
-            ("DATABASE_TABLE_SCHEMAS",)),
-    Setting("database_table_names", "dict|None", None, ACCEPTED, _DATABASE_NOTE,
-            ("CELERY_RESULT_DB_TABLENAMES",)),
-    Setting("database_create_tables_at_setup", "bool", True, ACCEPTED, _DATABASE_NOTE,
+    Setting("database_table_schemas", "dict|None", None, HONOURED, "", ("DATABASE_TABLE_SCHEMAS",)),
+    Setting("database_table_names", "dict|None", None, HONOURED, "", ("CELERY_RESULT_DB_TABLENAMES",)),
+    Setting("database_create_tables_at_setup", "bool", True, ACCEPTED,
+            "Tables that do not exist are created when they are first used.",
             ("DATABASE_CREATE_TABLES_AT_SETUP",)),
 )  # fmt: skip
 

@@ -19,13 +19,15 @@ class BackendCapabilities(NamedTuple):
     expiry: bool = True
     native_chord: bool = False
     stores: bool = True  # False: `disabled://`, every result is thrown away
+    verbatim: bool = True  # False: documents come back with the same meaning, in other bytes
 
 
 class Watch(Protocol):
     """A subscription. One thread waits; `add`, `discard` and `wake` may be called from any thread.
 
     No wake-up is missed: `add` subscribes first; the caller then loads, then waits. A watch with an attribute
-    `replays` that is true spares the caller the load: `wait` returns what was stored before `add`, too.
+    `replays` that is true spares the caller the load: `wait` returns what was stored before `add`, too. One that
+    has to poll has an attribute `interval`: seconds between two looks, at most; it may be set.
     """
 
     def add(self, ids: Iterable[str]) -> None: ...

@@ -12,6 +12,7 @@ import pytest
 
 from celeriac.backends.base import ResultBackend, StoredResult, Watch
 from celeriac.conformance.kit import StoreKit, until
+from celeriac.wire.results import decode_result
 
 __all__ = ["ResultBackendContract"]
 
@@ -37,7 +38,12 @@ class ResultBackendContract(StoreKit):
     ) -> None:
         document = b'{"status": "SUCCESS", "result": "\xc3\xbc"}'
         backend.store([StoredResult("a", document, 60), StoredResult("b", b"{}", None)])
-        assert connect_backend().load(["a", "b", "c"]) == {"a": document, "b": b"{}"}
+        found = dict(connect_backend().load(["a", "b", "c"]))
+        if not backend.capabilities.verbatim:
+            meta = decode_result(found["a"])
+            assert (meta.status, meta.result) == ("SUCCESS", "\xfc")
+            found["a"] = document
+        assert found == {"a": document, "b": b"{}"}
         assert backend.load([]) == {}
 
     def test_the_last_document_of_an_id_counts(self, backend: ResultBackend) -> None:

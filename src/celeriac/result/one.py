@@ -120,7 +120,8 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
         Args:
             timeout: seconds; None waits for ever.
             propagate: raise what the task raised; otherwise return the exception.
-            interval: seconds between two calls of `on_interval`.
+            interval: seconds between two calls of `on_interval`; in stores that cannot push (``db+…``) also
+                between two looks, at most.
             no_ack: not used; kept for Celery's callers.
             follow_parents: raise what a task before it in its chain raised.
             callback: called with the id and the result.

@@ -165,7 +165,8 @@ def arrivals(
         backend: the result store.
         ids: task ids.
         timeout: seconds; None waits for ever.
-        interval: seconds between two calls of `on_interval`.
+        interval: seconds between two calls of `on_interval`, and between two looks into a store that has to be
+            polled, at most.
         on_interval: called while nothing arrives.
         fresh: the calls were made a moment ago: nothing will be stored yet, so that is not asked first.
 
@@ -178,6 +179,8 @@ def arrivals(
         known = backend.load(ids)
         yield known
     with _watching(backend, ids) as watch:
+        if hasattr(watch, "interval"):
+            watch.interval = max(interval, 0.001)
         # What was stored before the watch began: some watches tell it themselves.
         if not getattr(watch, "replays", False):
             yield _news(known, backend.load(ids))

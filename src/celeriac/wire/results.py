@@ -186,7 +186,7 @@ def decode_result(document: bytes, serializer: str = "json") -> ResultMeta:
     """
     value = _load(document, serializer)
     if not isinstance(value, dict) or type(value.get("status")) is not str:
-        raise DecodeError("not a result document: it must be an object with a status")
+        raise _no_document(value, "a result document: it must be an object with a status")
     get = value.get
     date_done = get("date_done")
     stamped = get("stamped_headers")
@@ -225,6 +225,12 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _no_document(value: Any, wanted: str) -> DecodeError:
+    """A store that finds what it cannot make a document of gives ``{"unreadable": why}`` in its place."""
+    why = value.get("unreadable") if isinstance(value, dict) else None
+    return DecodeError(why if isinstance(why, str) else f"not {wanted}")
+
+
 # -- groups -----------------------------------------------------------------------------------------------
 
 
@@ -248,5 +254,5 @@ def decode_group(document: bytes, serializer: str = "json") -> Any:
     """
     value = _load(document, serializer)
     if not isinstance(value, dict) or not isinstance(value.get("result"), (list, tuple)):
-        raise DecodeError("not a group's document: it must be an object with a result")
+        raise _no_document(value, "a group's document: it must be an object with a result")
     return value["result"]
