@@ -195,7 +195,7 @@ class Link:
         """The server process as the log-in named it; a pooler names another."""
         return self._pg.backend_pid
 
-    # -- waiting -----------------------------------------------------------------------------------------------
+    # -- waiting ---------------------------------------------------------------------------------------------
 
     def _flush(self, deadline: float) -> None:
         poll = select.poll()
@@ -225,7 +225,7 @@ class Link:
         while (note := self._pg.notifies()) is not None:
             self._notes.append(Note(note.relname.decode("utf-8", "replace"), note.extra))
 
-    # -- results -----------------------------------------------------------------------------------------------
+    # -- results ---------------------------------------------------------------------------------------------
 
     def _read(self, result: pq.abc.PGresult) -> Rows:
         if result.status not in _OK:
@@ -259,11 +259,8 @@ class Link:
 
 def _attempts(conninfo: str) -> list[bytes]:
     """One connection string for each host."""
-    given = {
-        option.keyword: option.val
-        for option in pq.Conninfo.parse(conninfo.encode())
-        if option.val is not None
-    }
+    options = pq.Conninfo.parse(conninfo.encode())
+    given: dict[bytes, bytes] = {each.keyword: each.val for each in options if each.val is not None}
     lists = {key: given[key].split(b",") for key in (b"host", b"hostaddr", b"port") if key in given}
     count = max((len(values) for key, values in lists.items() if key != b"port"), default=1)
     attempts = []

@@ -86,8 +86,8 @@ def migrate(link: Link, server: Server, deadline: float) -> Status:
         found = status(link, server, deadline)
         if found.version > VERSION:
             raise ImproperlyConfigured(
-                f"The tables at {found.where} have version {found.version}, made by a newer Celeriac; this one "
-                f"knows {VERSION}. Upgrade celeriac on this machine before it uses this database."
+                f"The tables at {found.where} have version {found.version}, made by a newer Celeriac; this "
+                f"one knows {VERSION}. Upgrade celeriac on this machine before it uses this database."
             )
         if found.version == VERSION:
             return found
@@ -98,8 +98,8 @@ def migrate(link: Link, server: Server, deadline: float) -> Status:
             if exc.code == _NOT_ALLOWED:
                 raise ImproperlyConfigured(
                     f"{exc} The tables cannot be made by this user. Let the owner of the database run "
-                    "`celeriac db migrate`, or apply what `celeriac db sql` prints, and grant this user usage "
-                    f'of the schema "{server.schema}" and all on its tables.'
+                    "`celeriac db migrate`, or apply what `celeriac db sql` prints, and grant this user "
+                    f'usage of the schema "{server.schema}" and all on its tables.'
                 ) from exc
             if exc.code not in _MADE_BY_ANOTHER:
                 raise
