@@ -26,8 +26,8 @@ class Watch(Protocol):
     """A subscription. One thread waits; `add`, `discard` and `wake` may be called from any thread.
 
     No wake-up is missed: `add` subscribes first; the caller then loads, then waits. A watch with an attribute
-    `replays` that is true spares the caller the load: `wait` returns what was stored before `add`, too. One that
-    has to poll has an attribute `interval`: seconds between two looks, at most; it may be set.
+    `replays` that is true spares the caller the load: `wait` returns what was stored before `add`, too. One
+    that has to poll has an attribute `interval`: seconds between two looks, at most; it may be set.
     """
 
     def add(self, ids: Iterable[str]) -> None: ...

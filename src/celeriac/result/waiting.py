@@ -165,8 +165,8 @@ def arrivals(
         backend: the result store.
         ids: task ids.
         timeout: seconds; None waits for ever.
-        interval: seconds between two calls of `on_interval`, and between two looks into a store that has to be
-            polled, at most.
+        interval: seconds between two calls of `on_interval`, and between two looks into a store that has to
+            be polled, at most.
         on_interval: called while nothing arrives.
         fresh: the calls were made a moment ago: nothing will be stored yet, so that is not asked first.
 
