@@ -1,0 +1,73 @@
+"""Result documents in PostgreSQL; what its broker and its result store have in common.
+
+1. `arguments`: a batch as the three parameters of the SQL function ``{s}store`` (`sql/results.sql`), which
+   stores it inside whatever transaction it is called in, and tells those who wait after the commit.
+2. `put`, `get`, `forget`: the same on a link of its own.
+3. `mark`: what a notification calls a task id.
+
+Not here: listening (`backends/postgres.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Final, Protocol
+
+from celeriac.transport.postgres.link import Link
+from celeriac.transport.postgres.url import Server
+from celeriac.transport.postgres.values import Param, byteas, float8s, name_key
+
+__all__ = ["Document", "arguments", "forget", "get", "mark", "put"]
+
+_PUT: Final = "SELECT {s}store($1, $2, $3)"
+_GET: Final = """
+    SELECT key, document FROM {s}result WHERE key = ANY($1) AND (expires IS NULL OR expires > clock_timestamp())"""
+_FORGET: Final = "DELETE FROM {s}result WHERE key = ANY($1)"
+
+
+class Document(Protocol):
+    """What `StoredResult` is; `ttl` in seconds, None for ever."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def document(self) -> bytes: ...
+    @property
+    def ttl(self) -> float | None: ...
+
+
+def arguments(batch: Sequence[Document]) -> tuple[Param, Param, Param]:
+    """Keys, documents and times to live, as ``{s}store`` takes them."""
+    return (
+        byteas([name_key(each.task_id) for each in batch]),
+        byteas([each.document for each in batch]),
+        float8s([each.ttl for each in batch]),
+    )
+
+
+def mark(task_id: str) -> str:
+    """What notifications call a task: 12 hexadecimal digits.
+
+    Example:
+        >>> mark("a")
+        'ca978112ca1b'
+    """
+    return sha256(name_key(task_id)).hexdigest()[:12]
+
+
+def put(link: Link, server: Server, batch: Sequence[Document], deadline: float) -> None:
+    """Store `batch`; the last of several documents of one id counts."""
+    link.query(server.sql(_PUT).encode(), arguments(batch), deadline=deadline)
+
+
+def get(link: Link, server: Server, ids: Sequence[str], deadline: float) -> Mapping[str, bytes]:
+    """Documents of `ids` that are stored and have not expired."""
+    names = {name_key(task_id): task_id for task_id in ids}
+    rows = link.query(server.sql(_GET).encode(), (byteas(list(names)),), deadline=deadline)
+    return {names[key or b""]: document or b"" for key, document in rows}
+
+
+def forget(link: Link, server: Server, ids: Sequence[str], deadline: float) -> None:
+    keys = byteas([name_key(task_id) for task_id in ids])
+    link.query(server.sql(_FORGET).encode(), (keys,), deadline=deadline)
