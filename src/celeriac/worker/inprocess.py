@@ -77,8 +77,7 @@ class InProcessWorker:
         self.lane = ThreadLane(self.processor, self.concurrency, None)
         self.courier = Courier(consumer, app.backend, self.lane, None, on_lost=self.lane.stop)
         self.lane.courier = self.processor.courier = self.courier
-        if not broker.capabilities.leases:
-            self.courier.without_leases()
+        self.courier.suit(broker.capabilities)
         self.heart = Heart(
             broker,
             app.backend,
