@@ -358,6 +358,8 @@ class Link:
                 self.wait_for(lambda: methods.CONNECTION_CLOSE_OK in self._controls, deadline, "good-bye")
         if not self.closed:
             self.closed = True
+            if self._pid == _getpid():
+                self.shut()  # a duplicate of the socket may keep the connection open elsewhere
             self._sock.close()
 
     def __del__(self) -> None:
