@@ -192,12 +192,9 @@ class Sentinel(RedisServer):
         )
         super().__init__()
 
-    def start(self) -> None:
-        binary = shutil.which("redis-server") or self._binary
-        words = [str(self._configuration), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
-        with (self._folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([binary, *words], stdout=log, stderr=log, start_new_session=True)
-        self._await_answer()
+    def command(self) -> list[str]:
+        words = ["--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
+        return [self._binary, str(self._configuration), *words]
 
 
 def test_a_forked_child_and_its_parent_do_not_share_connections(redis_server: RedisServer) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celeriac import plugins
+from celeriac.app.failover import arranged
 from celeriac.app.loading import Loader, cwd_in_path
 from celeriac.app.queues import Queues
 from celeriac.app.routes import Router
@@ -58,6 +59,7 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "broker_transport_options",
         "broker_use_ssl",
         "broker_connection_timeout",
+        "broker_failover_strategy",
     ),
     "backend": (
         "result_backend",
@@ -110,7 +112,10 @@ class Parts:
 
     def broker(self) -> Broker:
         return self._part(  # type: ignore[no-any-return]
-            "broker", lambda conf: plugins.broker_from_url(conf.broker_write_url, _broker_options(conf))
+            "broker",
+            lambda conf: plugins.broker_from_url(
+                arranged(conf.broker_write_url, conf.broker_failover_strategy), _broker_options(conf)
+            ),
         )
 
     def backend(self) -> ResultBackend:

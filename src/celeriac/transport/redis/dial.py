@@ -1,6 +1,6 @@
 """Opening a `Link`: sockets, TLS, log-in, and whom a Sentinel names.
 
-1. `dial`: try each address of a `Server` until one answers, within a deadline.
+1. `dial`: try each address of a `Server` until one answers that takes writes, within a deadline.
 2. Log-in: `HELLO 3` with user, password and name; where that is refused, RESP2 with `AUTH`.
 3. Sentinel: the sentinels are asked for the master's address each time, so a fail-over is followed.
 """
@@ -9,43 +9,79 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.transport.redis.hosts import Borrowed, Hosts
 from celeriac.transport.redis.link import Disconnected, Link, NotNow, Refused, ReplyError, pack, refusal
 from celeriac.transport.redis.url import Server, tls_context
 
 __all__ = ["dial"]
 
 
-def dial(server: Server, deadline: float, address: tuple[str, int] | None = None) -> Link:
+def dial(
+    server: Server, deadline: float, address: tuple[str, int] | None = None, hosts: Hosts | None = None
+) -> Link:
     """Open and log in.
 
     Args:
         server: where to.
-        deadline: `time.monotonic` seconds; each address gets at most `server.connect_timeout`.
+        deadline: `time.monotonic` seconds; each address gets at most `server.connect_timeout`, and of several
+            none so much that nothing would be left for the next.
         address: a certain node of a cluster.
+        hosts: what is known of the server's addresses.
 
     Raises:
         OperationalError: nobody could be reached, or the log-in was refused.
     """
-    addresses: Sequence[tuple[str, int]] = [address] if address else server.addresses
-    if server.kind == "sentinel":
-        addresses = [_ask_sentinels(server, deadline)]
     if server.kind == "unix":
         return _log_in(_open_path(server, deadline), server, deadline)
+    hosts = hosts or Hosts(server.addresses)
+    if address or server.kind == "sentinel":
+        host, port = address or _ask_sentinels(server, deadline, hosts)
+        link = _log_in(_open(server, host, port, deadline), server, deadline)
+        if server.kind == "sentinel":
+            _refuse_replica(link, deadline)  # the sentinels may not know yet
+            hosts.reached((host, port), master=True)
+        return link
     failures: list[str] = []
-    for host, port in addresses:
+    for place, until in _in_turn(hosts, server, deadline):
         try:
-            link = _open(server, host, port, deadline)
-            return _log_in(link, server, deadline)
+            kind = Link if server.kind == "cluster" or hosts.is_preferred(place) else Borrowed
+            link = _log_in(_open(server, *place, until, kind), server, until)
+            if server.kind == "tcp" and len(server.addresses) > 1:
+                _refuse_replica(link, until)
+            if server.kind == "tcp":
+                hosts.reached(place)
+            return link
         except (Disconnected, NotNow) as exc:
+            hosts.failed(place, exc)
             failures.append(str(exc))
     raise Disconnected(" ".join(failures) or f"Redis at {server!r} cannot be reached.")
 
 
-def _open(server: Server, host: str, port: int, deadline: float) -> Link:
+def _in_turn(hosts: Hosts, server: Server, deadline: float) -> Iterator[tuple[tuple[str, int], float]]:
+    """Addresses, and until when each may try: the last one as long as there is time."""
+    places = hosts.order()
+    for left, place in zip(range(len(places), 0, -1), places, strict=True):
+        now = time.monotonic()
+        until = deadline if left == 1 else now + min(server.connect_timeout, (deadline - now) / left)
+        yield place, until
+
+
+def _refuse_replica(link: Link, deadline: float) -> None:
+    """Raise `NotNow` when the server follows another one: it would take no writes."""
+    try:
+        role = link.call("ROLE", deadline=deadline)
+    except Refused:
+        return  # it does not say; the first write will
+    if role and role[0] == b"slave":
+        link.close()
+        raise NotNow(f"Redis at {link.where} is a replica.")
+
+
+def _open(server: Server, host: str, port: int, deadline: float, kind: type[Link] = Link) -> Link:
     where = f"{host}:{port}"
     timeout = min(server.connect_timeout, deadline - time.monotonic())
     if timeout <= 0:
@@ -68,7 +104,7 @@ def _open(server: Server, host: str, port: int, deadline: float) -> Link:
     except BaseException:
         sock.close()
         raise
-    return Link(sock, where, is_tls=server.tls is not None)
+    return kind(sock, where, is_tls=server.tls is not None)
 
 
 def _open_path(server: Server, deadline: float) -> Link:
@@ -144,9 +180,9 @@ def _credentials(provider: Any) -> tuple[str, str]:
     return ("", str(found[0])) if len(found) == 1 else (str(found[0]), str(found[1]))
 
 
-def _ask_sentinels(server: Server, deadline: float) -> tuple[str, int]:
+def _ask_sentinels(server: Server, deadline: float, hosts: Hosts) -> tuple[str, int]:
     failures: list[str] = []
-    for host, port in server.addresses:
+    for (host, port), until in _in_turn(hosts, server, deadline):
         own = server._replace(
             kind="tcp",
             db=0,
@@ -156,10 +192,11 @@ def _ask_sentinels(server: Server, deadline: float) -> tuple[str, int]:
             credentials=None,
         )
         try:
-            link = _log_in(_open(own, host, port, deadline), own, deadline)
-            reply = link.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", server.master_name, deadline=deadline)
+            link = _log_in(_open(own, host, port, until), own, until)
+            reply = link.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", server.master_name, deadline=until)
             link.close()
         except (Disconnected, NotNow) as exc:
+            hosts.failed((host, port), exc)
             failures.append(str(exc))
             continue
         if reply:

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 from celeriac.exceptions import OperationalError
 from celeriac.transport.redis.dial import dial
+from celeriac.transport.redis.hosts import Hosts
 from celeriac.transport.redis.link import (
     Disconnected,
     Link,
@@ -108,6 +109,7 @@ class Pool:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.is_cluster = server.kind == "cluster"
+        self._hosts = Hosts(server.addresses)
         self.idle: list[Channel] = []
         self._idle_at: dict[Address | None, list[Channel]] = {None: self.idle}
         self._nodes: list[Address] = []  # by slot; empty until asked for
@@ -199,7 +201,7 @@ class Pool:
         return link
 
     def _dial(self, deadline: float, address: Address | None) -> Link:
-        link = dial(self.server, deadline, address)
+        link = dial(self.server, deadline, address, self._hosts)
         link.address = address
         self._links.add(link)
         return link
@@ -208,7 +210,7 @@ class Pool:
         attempt = 0
         while True:
             try:
-                link = dial(self.server, deadline)
+                link = dial(self.server, deadline, hosts=self._hosts)
                 default = link.where.rpartition(":")[0]
                 ranges = link.call("CLUSTER", "SLOTS", deadline=deadline)
                 link.close()
@@ -218,6 +220,8 @@ class Pool:
                     nodes[first : last + 1] = [node] * (last + 1 - first)
                 if ("", 0) in nodes:
                     raise NotNow("Some slots of the Redis Cluster are served by no node (CLUSTERDOWN).")
+                # Next time any of them may be asked, should those of the URL be gone.
+                self._hosts.addresses = tuple(dict.fromkeys([*self.server.addresses, *nodes]))
                 return nodes
             except (Disconnected, NotNow) as exc:
                 attempt += 1
