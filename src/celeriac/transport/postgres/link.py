@@ -261,14 +261,16 @@ def _attempts(conninfo: str) -> list[bytes]:
     """One connection string for each host."""
     options = pq.Conninfo.parse(conninfo.encode())
     given: dict[bytes, bytes] = {each.keyword: each.val for each in options if each.val is not None}
-    lists = {key: given[key].split(b",") for key in (b"host", b"hostaddr", b"port") if key in given}
+    keys: tuple[bytes, ...] = (b"host", b"hostaddr", b"port")
+    lists = {key: given[key].split(b",") for key in keys if key in given}
     count = max((len(values) for key, values in lists.items() if key != b"port"), default=1)
     attempts = []
     for at in range(count):
         chosen = {key: values[at if len(values) > 1 else 0] for key, values in lists.items()}
+        merged = {**given, **chosen}
         words = (
             b"%b='%b'" % (key, value.replace(b"\\", b"\\\\").replace(b"'", b"\\'"))
-            for key, value in {**given, **chosen}.items()
+            for key, value in merged.items()
         )
         attempts.append(b" ".join(words))
     return attempts

@@ -35,7 +35,6 @@ _KEEPALIVE: Final = {
 _OURS: Final = ("schema", "table_prefix", "auto_migrate", "listen", "timeout")
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _PREFIX: Final = re.compile(r"([a-z_][a-z0-9_]{0,19})?")
-_SQL_NAMES: Final = re.compile(r"\{s\}")
 
 
 class Server(NamedTuple):
@@ -60,13 +59,13 @@ class Server(NamedTuple):
     listen: str = "auto"
 
     def sql(self, text: str) -> str:
-        """Put the place of our tables in for ``{s}``.
+        """Put the place of our tables in for ``{s}``, and what channels begin with for ``{c}``.
 
         Example:
             >>> Server.parse("postgresql://db/shop", {"table_prefix": "q_"}).sql("SELECT 1 FROM {s}message")
             'SELECT 1 FROM "celeriac".q_message'
         """
-        return _SQL_NAMES.sub(f'"{self.schema}".{self.prefix}', text)
+        return text.replace("{s}", f'"{self.schema}".{self.prefix}').replace("{c}", self.channel(""))
 
     def channel(self, name: str) -> str:
         """The channel `name` of this store for LISTEN and NOTIFY, at most 63 bytes long."""
@@ -118,8 +117,8 @@ class Server(NamedTuple):
 def _matching(pattern: re.Pattern[str], key: str, value: object) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise ImproperlyConfigured(
-            f"{key}={value!r} cannot be used: write small letters, digits and underscores, at most 40 (20 for "
-            "a prefix), not beginning with a digit."
+            f"{key}={value!r} cannot be used: write small letters, digits and underscores, at most 40 (20 "
+            "for a prefix), not beginning with a digit."
         )
     return value
 
