@@ -132,7 +132,8 @@ def serve(
     processor.revoked.update(_revoked(broker))
     turns = None if broker.capabilities.wakes_one else roster
     courier = Courier(consumer, app.backend, lane, ledger, lambda: _lost(courier), turns, order.slot)
-    courier.suit(broker.capabilities, trail, None if trail is None else lambda line: pass_on(control, line))
+    if trail is not None:
+        courier.without_leases(trail, lambda line: pass_on(control, line))
     processor.courier = courier
     lane.courier = courier
     courier.start()

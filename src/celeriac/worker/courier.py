@@ -20,21 +20,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from celeriac import failpoints
 from celeriac.backends.base import ResultBackend, StoredResult
-from celeriac.brokers.base import (
-    REQUEUE,
-    Capabilities,
-    Consumer,
-    Lifeline,
-    Outgoing,
-    Received,
-    Settlement,
-    Supplied,
-    Trail,
-)
+from celeriac.brokers.base import REQUEUE, Consumer, Lifeline, Outgoing, Received, Settlement, Trail
 from celeriac.exceptions import CeleriacError, OperationalError
 
 if TYPE_CHECKING:
@@ -112,23 +102,18 @@ class Courier(threading.Thread):
         self._trail: Trail | None = None
         self._pass_on: Callable[[Lifeline | None], None] | None = None
         self._line: Lifeline | None = None
-        self._supplied: Supplied | None = None
-        self._relieved = False  # the broker sends nothing ahead for now
+        self._parked = False  # without leases: the consumer knows that we fetch nothing for now
 
-    def suit(
-        self,
-        capabilities: Capabilities,
-        trail: Trail | None = None,
-        pass_on: Callable[[Lifeline | None], None] | None = None,
+    def without_leases(
+        self, trail: Trail | None = None, pass_on: Callable[[Lifeline | None], None] | None = None
     ) -> None:
-        """Do as the broker's nature demands; before the thread starts.
+        """Say, before the thread starts, that what is held is held by the connection.
 
         Args:
-            trail: without leases: where it is written what is dropped unstarted.
+            trail: where it is written what is dropped unstarted.
             pass_on: is given each new connection, which must be kept alive when we cannot.
         """
-        self._leases = capabilities.leases
-        self._supplied = cast("Supplied", self.consumer) if capabilities.pushes else None
+        self._leases = False
         self._trail = trail
         self._pass_on = pass_on
 
@@ -219,7 +204,7 @@ class Courier(threading.Thread):
             self._collect(pending)
             self._give_back(pending, now)
             want = self._want(now) if self.fetching and (pending or not self._waits()) else 0
-            if pending or want or self.urgent or self.notices or self.loose:
+            if pending or want or self.urgent or self.notices or self.loose or self._must_park(want, now):
                 received = self._trip(pending, want)
                 if received is None:
                     return
@@ -236,8 +221,6 @@ class Courier(threading.Thread):
             if self._stop_by and not (self.outbox or self.loose):
                 self._close()
                 return
-            if self._supplied is not None and not want:
-                self._tend(self._supplied, now)
             self._sleep(now, deadline, idle=want > 0)
 
     def _collect(self, pending: list[Settlement]) -> None:
@@ -251,18 +234,11 @@ class Courier(threading.Thread):
         """True when asking for more would only be in the way of the settlement that is about to come."""
         return self._dry and self.lane.slots == 1 and self.lane.backlog() > 0
 
-    def _tend(self, supplied: Supplied, now: float) -> None:
-        """Nothing is asked for: have nothing sent ahead either, when that is for long."""
-        try:
-            if not self._relieved and (not self.fetching or self.lane.busy_for(now) > LONG):
-                supplied.relieve()
-                self._relieved = True
-            else:
-                supplied.tend()
-            self._note_connection()
-        except OperationalError as exc:
-            logger.error("Broker lost: %s; trying again.", exc)
-            self._drop()
+    def _must_park(self, want: int, now: float) -> bool:
+        """True when the consumer is to be told that nothing is wanted for long: others are to be sent it."""
+        if want or self._leases or self._parked:
+            return False
+        return not self.fetching or self.lane.busy_for(now) > LONG
 
     def _want(self, now: float) -> int:
         """How many to ask for: `BUDGET` seconds' worth for each slot, less what is here already."""
@@ -316,9 +292,8 @@ class Courier(threading.Thread):
             return None
         if received.stale:
             logger.warning("Settlements refused (no longer ours): %d of %d.", len(received.stale), len(batch))
-        self._note_connection()
-        if want:
-            self._relieved = False
+        self._tend()
+        self._parked = not want
         pending.clear()
         if self.ledger is not None and mark:
             self.ledger.settled(mark)
@@ -333,9 +308,10 @@ class Courier(threading.Thread):
         dropped = self.lane.take_back()
         if self._trail is not None and dropped:
             self._trail.dropped([delivery.tag for delivery in dropped])
-        self._note_connection()
+        self._parked = False
+        self._tend()
 
-    def _note_connection(self) -> None:
+    def _tend(self) -> None:
         """Pass on the connection when it is another one."""
         if self._pass_on is None:
             return
@@ -392,16 +368,19 @@ class Courier(threading.Thread):
             timeout = min(timeout, max(0.0, deadline - now))
         if self.lane.waiting():
             timeout = min(timeout, LONG / 2)
-        if self._supplied is not None and not idle and not self._relieved:
+        if not self._leases and not idle and not self._parked:
             timeout = min(timeout, LONG)  # then the running body counts as long
         self._bell.acquire(blocking=False)
-        self.asleep = _LISTENING if idle else _DOZING
+        parked = self._parked and not self._leases
+        self.asleep = _LISTENING if idle or parked else _DOZING
         try:
             if self.outbox or self.urgent or self.notices or self.loose or self._stop_by:
                 return
             if idle:
                 self._listen(timeout)
-                self._note_connection()
+            elif parked:
+                self.consumer.wait(timeout)
+                self._tend()
             elif not self.fetching or self._waits() or not self._want(now):
                 self._bell.acquire(timeout=timeout)
         except OperationalError as exc:

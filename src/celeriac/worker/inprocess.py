@@ -77,7 +77,8 @@ class InProcessWorker:
         self.lane = ThreadLane(self.processor, self.concurrency, None)
         self.courier = Courier(consumer, app.backend, self.lane, None, on_lost=self.lane.stop)
         self.lane.courier = self.processor.courier = self.courier
-        self.courier.suit(broker.capabilities)
+        if not broker.capabilities.leases:
+            self.courier.without_leases()
         self.heart = Heart(
             broker,
             app.backend,
