@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
 from collections import deque
@@ -26,6 +25,7 @@ from celeriac import failpoints
 from celeriac.backends.base import ResultBackend, StoredResult
 from celeriac.brokers.base import REQUEUE, Consumer, Lifeline, Outgoing, Received, Settlement, Trail
 from celeriac.exceptions import CeleriacError, OperationalError
+from celeriac.worker.outage import Outage
 
 if TYPE_CHECKING:
     from celeriac.worker.lanes import Lane
@@ -84,6 +84,7 @@ class Courier(threading.Thread):
         self.on_lost = on_lost
         self.roster = roster
         self.slot = slot
+        self._outage = Outage("Broker lost", None if ledger is None else ledger.set_away)
         self.outbox: deque[Settlement] = deque()
         self.notices: deque[StoredResult] = deque()
         self.loose: deque[Settlement] = deque()  # ends of deliveries that were acknowledged before they ran
@@ -260,7 +261,6 @@ class Courier(threading.Thread):
         urgent = list(self.urgent)
         batch = pending + [settlement for settlement, _, _ in urgent]
         mark = self._mark
-        pause = 0.1
         while True:
             try:
                 batch = self._store_aside(batch)
@@ -277,12 +277,12 @@ class Courier(threading.Thread):
                         len(pending),
                     )
                     return None
-                logger.error("Broker lost: %s; trying again in %.1f s.", exc, pause)
+                self._outage.failed(exc)
                 if self.ledger is not None:
                     self.ledger.pulse()
                 self.lane.tick(time.monotonic())
-                time.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, 2.0)
+                time.sleep(self._outage.pause())
+        self._outage.over()
         if received.lost:
             logger.error(
                 "LEASE_LOST: another node has taken this child's deliveries; dropping %d.", len(batch)
@@ -293,7 +293,7 @@ class Courier(threading.Thread):
         if received.stale:
             logger.warning("Settlements refused (no longer ours): %d of %d.", len(received.stale), len(batch))
         self._tend()
-        self._parked = not want
+        self._parked = not want and not batch
         pending.clear()
         if self.ledger is not None and mark:
             self.ledger.settled(mark)
@@ -384,7 +384,7 @@ class Courier(threading.Thread):
             elif not self.fetching or self._waits() or not self._want(now):
                 self._bell.acquire(timeout=timeout)
         except OperationalError as exc:
-            logger.error("Broker lost: %s; trying again.", exc)
+            self._outage.failed(exc)
             self._drop()
             self._bell.acquire(timeout=0.2)
         finally:
