@@ -66,6 +66,7 @@ _MEMORY_BACKEND: Final = Plugin("celeriac.backends.memory:MemoryBackend")
 _SQLITE_BACKEND: Final = Plugin("celeriac.backends.sqlite:SqliteBackend")
 _REDIS_BACKEND: Final = Plugin("celeriac.backends.redis:RedisBackend", "redis")
 _DISABLED_BACKEND: Final = Plugin("celeriac.backends.disabled:DisabledBackend")
+_POSTGRES_BACKEND: Final = Plugin("celeriac.backends.postgres:PostgresBackend", "postgresql")
 _DATABASE_BACKEND: Final = Plugin(
     "celeriac.backends.database:DatabaseBackend",
     "sqlalchemy",
@@ -89,6 +90,9 @@ BACKENDS: Final[Mapping[str, Plugin]] = {
     "cache+memory": _MEMORY_BACKEND,
     "memory": _MEMORY_BACKEND,
     "sqlite": _SQLITE_BACKEND,
+    "postgres": _POSTGRES_BACKEND,
+    "postgresql": _POSTGRES_BACKEND,
+    "postgresql+psycopg": _POSTGRES_BACKEND,
     "db": _DATABASE_BACKEND,
     "db+": _DATABASE_BACKEND,
     "database": _DATABASE_BACKEND,

@@ -2,7 +2,7 @@
 
 1. `arguments`: a batch as the three parameters of the SQL function ``{s}store`` (`sql/results.sql`), which
    stores it inside whatever transaction it is called in, and tells those who wait after the commit.
-2. `put`, `get`, `forget`: the same on a link of its own.
+2. `ResultTable`: documents put, found and forgotten, a statement each.
 3. `mark`: what a notification calls a task id.
 
 Not here: listening (`backends/postgres.py`).
@@ -18,11 +18,12 @@ from celeriac.transport.postgres.link import Link
 from celeriac.transport.postgres.url import Server
 from celeriac.transport.postgres.values import Param, byteas, float8s, name_key
 
-__all__ = ["Document", "arguments", "forget", "get", "mark", "put"]
+__all__ = ["Document", "ResultTable", "arguments", "mark"]
 
 _PUT: Final = "SELECT {s}store($1, $2, $3)"
 _GET: Final = """
-    SELECT key, document FROM {s}result WHERE key = ANY($1) AND (expires IS NULL OR expires > clock_timestamp())"""
+    SELECT key, document FROM {s}result
+    WHERE key = ANY($1) AND (expires IS NULL OR expires > clock_timestamp())"""
 _FORGET: Final = "DELETE FROM {s}result WHERE key = ANY($1)"
 
 
@@ -56,18 +57,25 @@ def mark(task_id: str) -> str:
     return sha256(name_key(task_id)).hexdigest()[:12]
 
 
-def put(link: Link, server: Server, batch: Sequence[Document], deadline: float) -> None:
-    """Store `batch`; the last of several documents of one id counts."""
-    link.query(server.sql(_PUT).encode(), arguments(batch), deadline=deadline)
+class ResultTable:
+    """The table of one store, over links that callers bring.
 
+    Args:
+        server: where the tables are.
+    """
 
-def get(link: Link, server: Server, ids: Sequence[str], deadline: float) -> Mapping[str, bytes]:
-    """Documents of `ids` that are stored and have not expired."""
-    names = {name_key(task_id): task_id for task_id in ids}
-    rows = link.query(server.sql(_GET).encode(), (byteas(list(names)),), deadline=deadline)
-    return {names[key or b""]: document or b"" for key, document in rows}
+    def __init__(self, server: Server) -> None:
+        self._put, self._get, self._forget = (server.sql(each).encode() for each in (_PUT, _GET, _FORGET))
 
+    def put(self, link: Link, batch: Sequence[Document], deadline: float) -> None:
+        """Store `batch`; the last of several documents of one id counts."""
+        link.query(self._put, arguments(batch), deadline=deadline)
 
-def forget(link: Link, server: Server, ids: Sequence[str], deadline: float) -> None:
-    keys = byteas([name_key(task_id) for task_id in ids])
-    link.query(server.sql(_FORGET).encode(), (keys,), deadline=deadline)
+    def get(self, link: Link, ids: Sequence[str], deadline: float) -> Mapping[str, bytes]:
+        """Documents of `ids` that are stored and have not expired."""
+        names = {name_key(task_id): task_id for task_id in ids}
+        rows = link.query(self._get, (byteas(list(names)),), deadline=deadline)
+        return {names[key or b""]: document or b"" for key, document in rows}
+
+    def forget(self, link: Link, ids: Sequence[str], deadline: float) -> None:
+        link.query(self._forget, (byteas([name_key(task_id) for task_id in ids]),), deadline=deadline)
