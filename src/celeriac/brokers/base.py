@@ -74,7 +74,6 @@ __all__ = [
     "ResultTarget",
     "Settlement",
     "StoredResult",
-    "Supplied",
     "Trail",
     "Verdict",
     "Word",
@@ -119,7 +118,6 @@ class Capabilities(NamedTuple):
     processes: bool = True  # reachable from other processes (memory:// is not)
     wakes_one: bool = False  # a message wakes as many idle consumers as it needs; False: all of them
     census: bool = True  # it can name all its queues, and count, time and purge what is in flight or delayed
-    pushes: bool = False  # messages are sent ahead: a consumer has some that nobody has taken (`relieve`)
     most_urgent: int = 0  # the priority that goes first
 
 
@@ -330,22 +328,6 @@ class Consumer(Protocol):
 
     def close(self) -> None:
         """Give everything held back to its queues (not counted as crashes) and give up the lease."""
-
-
-class Supplied(Protocol):
-    """What a consumer has besides where the broker `pushes`. Called on the courier's thread."""
-
-    @property
-    def stock(self) -> int:
-        """Messages that were sent ahead and not taken yet."""
-
-    def relieve(self) -> None:
-        """The lane is busy for long: give the stock back, and have nothing sent until the next exchange that
-        asks for messages. Raises `OperationalError`."""
-
-    def tend(self) -> None:
-        """Nothing is asked for at the moment; keep the connection alive. Call it every 2 s. Raises
-        `OperationalError`."""
 
 
 class Broker(Protocol):
