@@ -13,7 +13,6 @@ import json
 import logging
 import multiprocessing.process
 import os
-import random
 import secrets
 import socket
 import sys
@@ -32,6 +31,7 @@ from celeriac.worker.lanes import Lane, LoopLane, MainLane, ThreadLane
 from celeriac.worker.ledger import Ledger
 from celeriac.worker.lifelines import pass_on
 from celeriac.worker.options import WorkerOptions
+from celeriac.worker.outage import Outage
 from celeriac.worker.request import Processor
 from celeriac.worker.template import Order, die_with_parent, obey_supervisor_only
 from celeriac.worker.trail import LedgerTrail
@@ -91,16 +91,18 @@ def make_processor(app: Celeriac, hostname: str, options: WorkerOptions, broker:
 
 def _register(broker: Broker, spec: ConsumerSpec, lane: Lane) -> Consumer | None:
     """Take the lease, waiting for the broker as long as it takes; None when told to stop meanwhile."""
-    pause = 0.1
+    outage = Outage("Cannot reach the broker")
     while not lane.stopping:
         try:
             if failpoints.on:
                 failpoints.begin("register")
-            return broker.consumer(spec)
+            consumer = broker.consumer(spec)
         except OperationalError as exc:
-            logger.error("Cannot reach the broker: %s; trying again in %.1f s.", exc, pause)
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, 2.0)
+            outage.failed(exc)
+            time.sleep(outage.pause())
+        else:
+            outage.over()
+            return consumer
     return None
 
 

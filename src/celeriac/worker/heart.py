@@ -31,6 +31,7 @@ from celeriac.brokers.base import (
 )
 from celeriac.exceptions import OperationalError
 from celeriac.worker.ledger import ID_SIZE, Ledger, Running, ledger_folder, orphans
+from celeriac.worker.outage import Outage
 from celeriac.worker.whereabouts import Whereabouts
 
 __all__ = ["Death", "Heart"]
@@ -102,6 +103,7 @@ class Heart(threading.Thread):
         if not broker.capabilities.leases:
             self.whereabouts = Whereabouts(living, self._adopt_orphans if machine else lambda: None)
         self.ending = False  # nobody will be here to answer: what is held stays written down
+        self.outage = Outage("Heart: the broker cannot be reached")
         self._deaths: queue.SimpleQueue[Death | Literal["stop"]] = queue.SimpleQueue()
         self._known: set[str] = set()
         self._trusted_since = 0.0  # sweeping is fair only after everybody could beat again
@@ -136,11 +138,12 @@ class Heart(threading.Thread):
                 if now >= next_round:
                     next_round = now + random.uniform(0.8, 1.2)
                     self._round(now)
+                    self.outage.over()
                 if now - start >= next_expiry:
                     next_expiry += 3600.0
                     self.backend.expire()
             except OperationalError as exc:
-                logger.error("Heart: the broker cannot be reached: %s", exc)
+                self.outage.failed(exc)
                 self._trusted_since = time.monotonic() + self.ttl
                 next_beat = min(next_beat, time.monotonic() + 0.5)
             except Exception as exc:  # the heart must never stop for a bug: leases would lapse

@@ -41,7 +41,8 @@ TRAIL_SIZE = 8192
 ID_SIZE = 64
 
 # magic, slots, unused, done (written), settled (written), pulse, processed; bytes: the lease is taken, a
-# write to the connection is under way, killed on purpose; a word: steps of the trail (written)
+# write to the connection is under way, killed on purpose, the broker is away; a word: steps of the trail
+# (written)
 _head = struct.Struct("<IIqQQdQ")
 _owner_offset = 512
 _slot = struct.Struct("<BBHxxxxQddd64s128s")
@@ -50,7 +51,7 @@ _u64 = struct.Struct("<Q")
 #: Places in the header, in words of eight bytes.
 _DONE, _SETTLED, _PULSE, _PROCESSED, _STEPS = 2, 3, 4, 5, 7
 #: Places in the header, in bytes.
-_LEASED, _WRITING, _INNOCENT = 48, 49, 50
+_LEASED, _WRITING, _INNOCENT, _AWAY = 48, 49, 50, 51
 
 FREE, BUSY = 0, 1
 
@@ -145,6 +146,10 @@ class Ledger:
         """The broker knows the lease: from now on the heart beats for it."""
         self.page[_LEASED] = 1
 
+    def set_away(self, is_away: bool) -> None:
+        """Whether the child has lost the broker and looks for it."""
+        self.page[_AWAY] = is_away
+
     def start(
         self,
         slot: int,
@@ -231,6 +236,11 @@ class Ledger:
     @property
     def leased(self) -> bool:
         return self.page[_LEASED] == 1
+
+    @property
+    def away(self) -> bool:
+        """The child has lost the broker and looks for it."""
+        return self.page[_AWAY] == 1
 
     @property
     def innocent(self) -> bool:
