@@ -74,7 +74,7 @@ class RedisBackend:
         return cls(url, options)
 
     def store(self, batch: Sequence[StoredResult]) -> None:
-        self._put([(self._task + task_id, document, ttl) for task_id, document, ttl in batch])
+        self._put([(self._task + task_id, document, ttl) for task_id, document, ttl, _ in batch])
 
     def _put(self, items: Sequence[tuple[str, bytes, float | None]]) -> None:
         commands = [(key.encode(), _set_and_publish(key, document, ttl)) for key, document, ttl in items]

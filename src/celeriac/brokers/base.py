@@ -172,11 +172,13 @@ class Delivery(NamedTuple):
 
 
 class StoredResult(NamedTuple):
-    """A result document, encoded. `ttl` is seconds until it expires; None keeps it for ever."""
+    """A result document, encoded. `ttl` is seconds until it expires; None keeps it for ever. `reply_to`: the
+    address of the process that made the call, for stores that send results there instead of keeping them."""
 
     task_id: str
     document: bytes
     ttl: float | None = None
+    reply_to: str = ""
 
 
 class Settlement(NamedTuple):

@@ -71,7 +71,7 @@ def write_settlements(
         args += (place[end.queue], end.tag, end.verdict, end.reason, 0, len(end.results))
         for out in end.followups:
             args[head + 4] += _write_follow_up(out, call, layout, routes)
-        for task_id, document, ttl in end.results:
+        for task_id, document, ttl, _ in end.results:
             args += (
                 call.key((prefix + task_id).encode()),
                 0 if ttl is None else max(1, int(ttl * 1000)),
