@@ -113,14 +113,12 @@ class Lifelines:
 
     def cut(self, child: Child) -> None:
         """The child is dead: end its connection."""
-        line = self._lines.pop(child.pid, None)
-        if line is not None:
-            line.end()
+        self._drop(child)
         self._unread.pop(child.pid, None)
         self._mute.discard(child.pid)
 
     def _drop(self, child: Child) -> None:
-        """The child has ended this connection itself."""
+        """End the duplicate that there is."""
         line = self._lines.pop(child.pid, None)
         if line is not None:
             line.end()
