@@ -1,4 +1,8 @@
-"""Celery 5.7 in an environment of its own, and both sides of one Redis."""
+"""Celery 5.7 in an environment of its own, and both sides of one broker.
+
+1. `Place`: a broker that both share, and what each is told of it: Redis; RabbitMQ, classic and quorum queues.
+2. Clients and workers of both sides, on the same application (`tests.faults.proj`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tests.faults import control
@@ -15,17 +19,48 @@ from tests.faults.harness import ROOT, Journal, Node, environment
 from celeriac import Celeriac
 
 
+class Place(NamedTuple):
+    """Where both sides meet. `urgent` and `idle`: its most and its least urgent priority, if it has any."""
+
+    name: str
+    broker: str
+    backend: str
+    conf: dict[str, Any]
+    urgent: int | None
+    idle: int | None
+
+
 @pytest.fixture(scope="session")
 def celery_python() -> str:
     """The interpreter of a virtual environment with Celery 5.7, made on first use."""
     return control.celery_python()
 
 
-@pytest.fixture
-def env(redis_server: Any, tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(params=["redis", "classic", "quorum"])
+def place(request: pytest.FixtureRequest, redis_server: Any) -> Iterator[Place]:
+    """Results are in Redis everywhere. Classic queues take priorities; quorum queues have none before 4.0."""
     redis_server.flush()
+    if request.param == "redis":
+        yield Place("redis", redis_server.url, redis_server.url, {}, 0, 9)
+        return
+    rabbit = request.getfixturevalue("rabbit_server")
+    url = rabbit.vhost()
+    if request.param == "classic":
+        conf: dict[str, Any] = {"task_queue_max_priority": 10}
+        yield Place("classic", url, redis_server.url, conf, 9, 0)
+    else:
+        conf = {
+            "task_default_queue_type": "quorum",
+            "broker_transport_options": {"confirm_publish": True},
+        }
+        yield Place("quorum", url.replace("amqp://", "pyamqp://"), redis_server.url, conf, None, None)
+    rabbit.drop_vhost(url)
+
+
+@pytest.fixture
+def env(place: Place, tmp_path: Path) -> dict[str, str]:
     Journal(tmp_path / "journal")
-    return environment(redis_server.url, redis_server.url, tmp_path / "journal")
+    return environment(place.broker, place.backend, tmp_path / "journal", place.conf)
 
 
 @pytest.fixture
@@ -49,9 +84,9 @@ def peer(celery_python: str, env: dict[str, str]) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def client(redis_server: Any) -> Iterator[Celeriac]:
-    app = Celeriac("client", broker=redis_server.url, backend=redis_server.url, set_as_current=False)
-    app.conf.update(task_default_queue="faults")
+def client(place: Place) -> Iterator[Celeriac]:
+    app = Celeriac("client", broker=place.broker, backend=place.backend, set_as_current=False)
+    app.conf.update(task_default_queue="faults", **place.conf)
     yield app
     app.close()
 
@@ -64,11 +99,21 @@ def ours(env: dict[str, str], tmp_path: Path) -> Iterator[Node]:
 
 
 @pytest.fixture
-def theirs(env: dict[str, str], tmp_path: Path, celery_python: str) -> Iterator[Node]:
+def start_theirs(env: dict[str, str], tmp_path: Path, celery_python: str) -> Callable[..., Node]:
+    """Starts Celery's worker."""
+
+    def start(*arguments: str, name: str = "theirs", app: str = "tests.faults.proj", **more: str) -> Node:
+        theirs_env = {**env, "FAULTS_LIBRARY": "celery", "PYTHONPATH": str(ROOT), **more}
+        return Node(
+            theirs_env, "-c", "2", *(arguments or ("-Q", "faults")), name=name, log=tmp_path / f"{name}.log",
+            python=celery_python, module="celery", app=app,
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture
+def theirs(start_theirs: Callable[..., Node]) -> Iterator[Node]:
     """Celery's worker, running the same application."""
-    theirs_env = {**env, "FAULTS_LIBRARY": "celery", "PYTHONPATH": str(ROOT)}
-    with Node(
-        theirs_env, "-c", "2", "-Q", "faults", name="theirs", log=tmp_path / "theirs.log",
-        python=celery_python, module="celery",
-    ) as node:  # fmt: skip
+    with start_theirs() as node:
         yield node

@@ -9,10 +9,12 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
-from celery import Celery
+from celery import Celery, group
+from kombu import Exchange
 
 app = Celery("peer", broker=os.environ["FAULTS_BROKER"], backend=os.environ["FAULTS_BACKEND"])
-app.conf.update(task_default_queue="faults", result_extended=False)
+CONF = eval(os.environ.get("FAULTS_CONF", "{}"))
+app.conf.update(task_default_queue="faults", result_extended=False, **CONF)
 
 
 def plain():
@@ -58,10 +60,35 @@ def retry():
 
 
 def priority():
+    urgent, idle = int(sys.argv[2]), int(sys.argv[3])
     for number in range(3):
-        app.send_task("record", (f"low{number}",), priority=9, ignore_result=True)
+        app.send_task("record", (f"low{number}",), priority=idle, ignore_result=True)
     for number in range(3):
-        app.send_task("record", (f"high{number}",), priority=0, ignore_result=True)
+        app.send_task("record", (f"high{number}",), priority=urgent, ignore_result=True)
+    return True
+
+
+def members():
+    return group(app.signature("add", (number, 1)) for number in range(5)).apply_async().get(timeout=20)
+
+
+def link_error():
+    result = app.send_task("fail", ("no way",), link_error=app.signature("errback"))
+    result.get(timeout=20, propagate=False)
+    return result.id
+
+
+def named():
+    app.send_task("record", (sys.argv[2],), task_id=sys.argv[2])
+    return True
+
+
+def routed():
+    """Calls sent to an exchange: argv holds the task, the exchange and its type, then routing keys."""
+    name, exchange, kind, *keys = sys.argv[2:]
+    known = [Exchange(exchange, type=kind)]
+    for key in keys:
+        app.send_task(name, (key,), exchange=exchange, routing_key=key, declare=known, ignore_result=True)
     return True
 
 
@@ -101,7 +128,7 @@ def dates():
 def protocol_1():
     app.conf.task_protocol = 1
     fresh = Celery("old", broker=os.environ["FAULTS_BROKER"], backend=os.environ["FAULTS_BACKEND"])
-    fresh.conf.update(task_default_queue="faults", task_protocol=1)
+    fresh.conf.update(task_default_queue="faults", task_protocol=1, **CONF)
     return fresh.send_task("add", (3, 4)).get(timeout=20)
 
 

@@ -1,4 +1,4 @@
-"""Celery 5.7 and ours on one Redis: their client and our worker, our client and their worker, both fleets."""
+"""Celery 5.7 and ours on one broker: their client, our worker; our client, their worker; both fleets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.compat.conftest import Place
 from tests.faults.harness import Journal, Node, check, publish_many, until
 
 from celeriac import Celeriac
 from celeriac.exceptions import TaskRevokedError
 
 Peer = Callable[..., Any]
+
+
+# -- their client, their worker: whether what we measure ourselves by works ---------------------------------
+
+
+def test_they_understand_each_other(peer: Peer, theirs: Node) -> None:
+    assert peer("chain") == 112
+    value, took = peer("countdown")
+    assert value == 2
+    assert 1.0 <= took < 6
 
 
 # -- their client, our worker -------------------------------------------------------------------------------
@@ -27,6 +38,7 @@ Peer = Callable[..., Any]
         ("retry", 2),
         ("link", 4),
         ("chain", 112),
+        ("members", [1, 2, 3, 4, 5]),
         ("serializers", [3, 3]),
         ("compressed", [3, 3]),
         ("dates", True),
@@ -62,10 +74,28 @@ def test_their_pickle_is_refused(peer: Peer, ours: Node, client: Celeriac) -> No
     assert client.AsyncResult("pickled").state == "FAILURE"
 
 
-def test_their_priorities_are_kept(
-    peer: Peer, client: Celeriac, env: Any, journal: Journal, tmp_path: Any
+def test_their_errback_is_called(peer: Peer, ours: Node, journal: Journal) -> None:
+    peer("link_error")
+    until(lambda: journal.count("errback"), 20)
+
+
+def test_their_call_that_we_revoke_does_not_run(
+    peer: Peer, client: Celeriac, journal: Journal, request: pytest.FixtureRequest
 ) -> None:
-    peer("priority")
+    peer("named", "stopped")
+    client.AsyncResult("stopped").revoke()
+    request.getfixturevalue("ours")
+    with pytest.raises(TaskRevokedError):
+        client.AsyncResult("stopped").get(timeout=20)
+    assert not journal.count("start")
+
+
+def test_their_priorities_are_kept(
+    peer: Peer, client: Celeriac, env: Any, journal: Journal, tmp_path: Any, place: Place
+) -> None:
+    if place.urgent is None:
+        pytest.skip("this broker has no priorities on such queues")
+    peer("priority", place.urgent, place.idle)
     with Node(env, "-c", "1", name="ours", log=tmp_path / "ours.log"):
         until(lambda: journal.ended() == 6, 20)
     order = [event.key for event in journal.events() if event.what == "start"]
