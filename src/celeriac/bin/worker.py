@@ -79,6 +79,12 @@ def option(*names: str, group: str, help: str, **kwargs: Any) -> Callable[[F], F
     help="How records are written: text, or one JSON object a line.",
 )
 @option(
+    "--ready-file",
+    group=WORKER,
+    type=click.Path(),
+    help="A file that exists, and is touched every second, while the worker is connected and takes tasks.",
+)
+@option(
     "-O",
     "--optimization",
     group=WORKER,
@@ -201,6 +207,7 @@ def options_from(given: Mapping[str, Any], context: CLIContext) -> WorkerOptions
 
     hostname = host_format(default_nodename(given["hostname"]))
     pidfile = given["pidfile"]
+    ready_file = given["ready_file"]
     concurrency = given["concurrency"]
     return WorkerOptions(
         app=context.spec,
@@ -225,5 +232,6 @@ def options_from(given: Mapping[str, Any], context: CLIContext) -> WorkerOptions
         scheduler=given["scheduler"],
         include=tuple(given["include"] or ()),
         pidfile=node_format(pidfile, hostname) if pidfile else None,
+        ready_file=node_format(ready_file, hostname) if ready_file else None,
         optimization=given["optimization"],
     )

@@ -28,6 +28,7 @@ class WorkerOptions(NamedTuple):
         loglevel: a `logging` level number.
         time_limit, soft_time_limit: seconds.
         max_memory_per_child: KiB of resident memory.
+        ready_file: exists, and is touched every second, while the node is at work.
         beat: run the scheduler beside the children.
     """
 
@@ -53,4 +54,5 @@ class WorkerOptions(NamedTuple):
     scheduler: str | None = None
     include: tuple[str, ...] = ()
     pidfile: str | None = None
+    ready_file: str | None = None
     optimization: str | None = None

@@ -34,6 +34,7 @@ from celeriac.worker.heart import Death, Heart
 from celeriac.worker.ledger import Ledger, ledger_folder
 from celeriac.worker.lifelines import Lifelines
 from celeriac.worker.options import WorkerOptions
+from celeriac.worker.readiness import ReadyFile
 from celeriac.worker.roster import Roster
 from celeriac.worker.signalling import Signals
 from celeriac.worker.template import Nursery, Order, nursery
@@ -86,6 +87,7 @@ class Supervisor:
         self._nursery: Nursery | None = None
         self._heart: Heart | None = None
         self._signals: Signals | None = None
+        self._ready_file = ReadyFile(options.ready_file) if options.ready_file else None
         self._lifelines = Lifelines(not app.broker.capabilities.leases)
         self._last_step = time.monotonic()
 
@@ -170,6 +172,8 @@ class Supervisor:
 
     def _end(self) -> None:
         """Helpers end by themselves, all else is killed."""
+        if self._ready_file is not None:
+            self._ready_file.remove()
         if self._heart is not None:
             self._heart.ending = True
         for child in self.children.values():
@@ -362,6 +366,19 @@ class Supervisor:
             if revoked and child.ledger is not None:
                 child.tell(revoked=revoked)
         self._say_ready()
+        if self._ready_file is not None:
+            self._ready_file.update(self.is_at_work())
+
+    def is_at_work(self) -> bool:
+        """Started, not stopping, and in touch with the broker: the heart, and at least one child."""
+        ledgers = [child.ledger for child in self.children.values() if child.ledger is not None]
+        in_touch = self._heart is not None and self._heart.outage.since is None
+        return (
+            self.ready
+            and not self.stopping
+            and in_touch
+            and any(ledger.leased and not ledger.away for ledger in ledgers)
+        )
 
     def _say_ready(self) -> None:
         """Once, when every child has its lease."""
