@@ -41,6 +41,7 @@ from celeriac.wire import protocol, results, serialization
 from celeriac.wire.message import Message, Unreadable
 from celeriac.wire.protocol import Call
 from celeriac.worker.job import Entry, Job, entry_of
+from celeriac.worker.suspects import success_of
 from celeriac.worker.telling import fields_of, guard, tell
 
 if TYPE_CHECKING:
@@ -149,7 +150,9 @@ class Processor:
         stored: tuple[StoredResult, ...] = ()
         if isinstance(id_, str) and 0 < len(id_) <= 255 and self.stores:
             failure = exc or InvalidTaskError(reason)
-            stored = (self._document(id_, states.FAILURE, failure, None, None),)
+            assert isinstance(delivery.message, Message)
+            reply_to = str(delivery.message.properties.get("reply_to") or "")
+            stored = (self._document(id_, states.FAILURE, failure, None, None, reply_to),)
         return Settlement(delivery.queue, delivery.tag, DEAD, reason[:2000], (), stored)
 
     def _park(self, delivery: Delivery, call: Call) -> Settlement:
@@ -196,6 +199,12 @@ class Processor:
 
     def _refusal(self, delivery: Delivery, call: Call, entry: Entry) -> Settlement | None:
         """The rarer reasons not to run."""
+        if delivery.crashes and self.stores and not self.carried:
+            outcome = success_of(delivery, call.id, self.app.backend, self.serializer)
+            if outcome is not None:  # what it set off is published (again, under the same ids)
+                logger.info("Task %s[%s] had succeeded before its process died", call.name, call.id)
+                job = Job(delivery, call, entry, context_of(call, self.hostname, delivery.crashes))
+                return self._settle(job, conclude(call, entry.policy, outcome)._replace(store=False))
         if delivery.crashes >= self.delivery_limit > 0:
             return self._lost(delivery, call, entry)
         if call.id in self.revoked:
@@ -310,17 +319,25 @@ class Processor:
             stored = [self._document(job.call.id, *end, job)]
             if job.call.chain and conclusion.state in states.PROPAGATE_STATES:
                 # The steps that will never run must not stay PENDING for whoever waits for the last one.
-                stored += [self._document(id_, *end, None) for id_ in waiting_ids(job.call.chain)]
+                reply_to = job.call.reply_to or ""
+                stored += [self._document(id_, *end, None, reply_to) for id_ in waiting_ids(job.call.chain)]
         return Settlement(
             delivery.queue, delivery.tag, conclusion.verdict, conclusion.reason, followups, stored
         )
 
     def _document(
-        self, id_: str, state: str, value: Any, traceback: str | None, job: Job | None
+        self,
+        id_: str,
+        state: str,
+        value: Any,
+        traceback: str | None,
+        job: Job | None,
+        reply_to: str = "",
     ) -> StoredResult:
         extra: dict[str, Any] = {}
         if job is not None:
             call = job.call
+            reply_to = call.reply_to or ""
             extra = {"parent_id": call.parent_id, "group_id": call.group}
             children = job.context._children
             if children:
@@ -342,12 +359,13 @@ class Processor:
                 f"The result is {len(document)} bytes long; {RESULT_LIMIT} are the limit. "
                 "Store it elsewhere and return where it is."
             )
-        return StoredResult(id_, document, self.ttl)
+        return StoredResult(id_, document, self.ttl, reply_to)
 
     def _store_started(self, job: Job) -> None:
         assert self.courier is not None
         meta = {"pid": os.getpid(), "hostname": self.hostname}
-        self.courier.notice(self._document(job.call.id, states.STARTED, meta, None, None))
+        end = (states.STARTED, meta, None, None, job.call.reply_to or "")
+        self.courier.notice(self._document(job.call.id, *end))
 
     def _writable(self, job: Job, errbacks: Sequence[Any]) -> Sequence[Any]:
         """The errbacks, or none when it is they that cannot be published."""
