@@ -89,19 +89,27 @@ class Journal:
     def ended(self) -> int:
         return len(self.count("end"))
 
+    def ends(self) -> int:
+        """How many lines say that a body ended; quick."""
+        return self.path.read_bytes().count(b"end ")
+
 
 class Report(NamedTuple):
-    """`lost`: published, never ended. `unexpected`: run, never published. `duplicated`: ended twice."""
+    """`lost`: published, never ended. `unexpected`: run, never attempted. `duplicated`: ended twice.
+    `recovered`: nobody knew whether it was published, and it ran."""
 
     lost: set[str]
     unexpected: set[str]
     duplicated: set[str]
+    recovered: set[str] = set()
 
 
-def check(published: Iterable[str], journal: Journal) -> Report:
-    keys = set(published)
+def check(published: Iterable[str], journal: Journal, unknown: Iterable[str] = ()) -> Report:
+    """What became of the keys whose publish returned (`published`), or raised (`unknown`)."""
+    keys, perhaps = set(published), set(unknown)
     ended = journal.count("end")
-    return Report(keys - set(ended), set(ended) - keys, {key for key, times in ended.items() if times > 1})
+    again = {key for key, times in ended.items() if times > 1}
+    return Report(keys - set(ended), set(ended) - keys - perhaps, again, perhaps & set(ended))
 
 
 def publish_many(client: Celeriac, name: str, calls: Iterable[tuple[Any, ...]]) -> None:

@@ -292,7 +292,10 @@ class Network:
             size = way.slices or (max(1, way.rate // 20) if way.rate else len(data))
             piece = data[at : at + size]
             at += size
-            writer.write(piece)
+            try:
+                writer.write(piece)
+            except RuntimeError:  # half-closed meanwhile: what comes now goes nowhere
+                return
             await writer.drain()
             way.carried += len(piece)
             if way.rate:

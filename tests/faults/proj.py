@@ -55,6 +55,17 @@ def add(x, y):
     return x + y
 
 
+@app.task(name="hold")
+def hold(key, seconds):
+    """Holds the interpreter inside of C: no other Python code of this process runs meanwhile."""
+    import ctypes
+
+    note("start", key, os.getpid(), time.time())
+    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+    note("end", key, os.getpid(), time.time())
+    return key
+
+
 @app.task(name="fail")
 def fail(text="boom"):
     raise ValueError(text)

@@ -23,10 +23,10 @@ KEYS = (":leases", ":delayed", ":suspects")
 
 def residue(store: Store) -> list[str]:
     """What is left, as lines for a person."""
-    if store.name == "redis":
-        with redis.Redis.from_url(store.broker, protocol=2) as server:
-            names = sorted(key.decode() for key in server.keys("*"))
-        return [name for name in names if name == "faults" or name.endswith(KEYS) or ":held:" in name]
+    if store.name.startswith("redis"):
+        return [name for name in _keys(store) if name == "faults" or name.endswith(KEYS) or ":held:" in name]
+    if store.name != "sqlite":
+        return []  # nothing but the broker itself knows: `Ground.verdict` asks it
     found = []
     with sqlite3.connect(store.path, timeout=10) as db:
         for table in TABLES:
@@ -35,6 +35,15 @@ def residue(store: Store) -> list[str]:
                 found.append(f"{count} in {table}")
     db.close()
     return found
+
+
+def _keys(store: Store) -> list[str]:
+    """All keys of the server, or of all nodes of the cluster."""
+    if store.name == "redis":
+        with redis.Redis.from_url(store.broker, protocol=2) as server:
+            return sorted(key.decode() for key in server.keys("*"))
+    with redis.RedisCluster.from_url(store.broker.replace("redis+cluster", "redis"), protocol=2) as cluster:
+        return sorted(key.decode() for key in cluster.keys("*", target_nodes="primaries"))
 
 
 def stored_ids(store: Store) -> list[str]:

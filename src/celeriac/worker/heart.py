@@ -38,6 +38,9 @@ __all__ = ["Death", "Heart"]
 
 logger = logging.getLogger("celeriac.worker")
 
+#: Seconds that the wall clock may differ from the monotonic one between two rounds; clocks are slewed slowly.
+JUMP = 0.5
+
 Conclude = Callable[[Delivery, str, float], Settlement]
 Gone = Callable[[str, str, str | None, float], StoredResult | None]
 
@@ -107,6 +110,7 @@ class Heart(threading.Thread):
         self._deaths: queue.SimpleQueue[Death | Literal["stop"]] = queue.SimpleQueue()
         self._known: set[str] = set()
         self._trusted_since = 0.0  # sweeping is fair only after everybody could beat again
+        self._clocks = time.time() - time.monotonic()
         self.last_beat = 0.0
 
     def bury(self, death: Death) -> None:
@@ -204,6 +208,15 @@ class Heart(threading.Thread):
             self.on_revoked(revoked)
         if self.machine:
             self._adopt_orphans()
+
+    def _watch_clock(self, now: float) -> None:
+        """A store without a server of its own goes by this machine's clock: when that has jumped, all leases
+        seem to have lapsed until everybody has beaten once more."""
+        clocks = time.time() - time.monotonic()
+        if abs(clocks - self._clocks) > JUMP:
+            logger.warning("The clock of this machine has jumped by %+.1f s.", clocks - self._clocks)
+            self._trusted_since = max(self._trusted_since, now + self.ttl)
+        self._clocks = clocks
 
     def _adopt_orphans(self) -> None:
         for ledger in orphans(ledger_folder()):

@@ -1,0 +1,55 @@
+"""The matrix: which rows there are, on which transports each is played, and how large.
+
+1. `Row`: one of them. `short` is its size in the test suite, `long` its size by itself.
+2. `ROWS`. Rows that are tests of their own stand in the docs, `docs/explanation/faults.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from tests.faults.rows import networks, stalls
+
+__all__ = ["ROWS", "Row"]
+
+SERVED = ("redis", "rabbitmq", "postgres")
+ALL = ("sqlite", "redis", "redis-cluster", "rabbitmq", "postgres")
+
+
+SHORT_HOLES = {"seconds": 5, "sides": ("both", "down")}
+
+
+class Row(NamedTuple):
+    """`kinds`: the transports to which it applies. `tested`: those on which the test suite plays it short.
+    `own`: it needs a server that nobody else uses, because it kills or fills it."""
+
+    play: Callable[..., str]
+    kinds: tuple[str, ...]
+    tested: tuple[str, ...]
+    short: Mapping[str, Any]
+    long: Mapping[str, Any]
+    own: bool = False
+
+
+ROWS: Mapping[str, Row] = {
+    "F4": Row(
+        stalls.long_bodies, ALL, ("sqlite", "redis"), {"seconds": 5, "kills": 3}, {"seconds": 60, "kills": 30}
+    ),
+    "F5": Row(
+        stalls.later,
+        ALL,
+        ("sqlite", "redis"),
+        {"count": 150, "horizon": 4, "kills": 4},
+        {"count": 5000, "horizon": 60, "kills": 30},
+    ),
+    "F7": Row(stalls.zombies, ALL, ("redis",), {"rounds": 2}, {"rounds": 100}),
+    "F8": Row(stalls.starved, ALL, ("sqlite", "redis"), {"seconds": 3}, {"seconds": 30}),
+    "F11": Row(networks.lost_answers, SERVED, (), {"times": 100}, {"times": 1000}),
+    "F17": Row(networks.blackholes, SERVED, SERVED, SHORT_HOLES, {"seconds": 30}),
+    "F18": Row(networks.bad_lines, SERVED, SERVED, {"seconds": 2, "latency": 1.0}, {"seconds": 60}),
+    "F19": Row(networks.bursts, SERVED, SERVED, {"times": 3}, {"times": 50}),
+    "F21": Row(networks.links, SERVED, SERVED, {"seconds": 3}, {"seconds": 60}),
+    "F25": Row(stalls.clocks, SERVED, ("redis",), {}, {}),
+    "F25s": Row(stalls.host_clock, ("sqlite",), ("sqlite",), {"jumps": (3600.0, -3600.0)}, {}),
+}
