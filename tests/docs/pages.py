@@ -6,8 +6,8 @@
 2. In a ``console`` block, ``$ `` begins a command. Workers and schedulers run until the page ends and then
    have to stop cleanly; other commands have to succeed, and to print the lines that follow them, if any.
 3. Installing is not repeated: that what is named exists is checked instead.
-4. Comments direct: ``<!-- docs: redis -->`` (a real server takes the place of localhost:6379),
-   ``<!-- docs: wait COMMAND -->`` (until COMMAND succeeds).
+4. Comments direct: ``<!-- docs: redis -->``, ``rabbitmq``, ``postgresql`` (a real server takes the place of
+   the address in `SERVERS`), ``<!-- docs: wait COMMAND -->`` (until COMMAND succeeds).
 """
 
 from __future__ import annotations
@@ -21,14 +21,20 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["PAGES", "ROOT", "Page", "Step", "steps_of"]
+__all__ = ["PAGES", "ROOT", "SERVERS", "Page", "Step", "steps_of"]
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-REDIS = "redis://localhost:6379/0"
+#: How pages write the addresses of servers.
+SERVERS = {
+    "redis": "redis://localhost:6379/0",
+    "rabbitmq": "amqp://guest:guest@localhost:5672//",
+    "postgresql": "postgresql://localhost/tasks",
+}
 
 _STEP = re.compile(
     r"<!-- docs: (?P<order>.*?) -->|^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -75,12 +81,15 @@ def steps_of(page: Path) -> list[Step]:
 
 
 class Page:
-    """One reader: a folder, an environment, a Python session, and programs in the background."""
+    """One reader: a folder, an environment, a Python session, and programs in the background.
 
-    def __init__(self, path: Path, folder: Path, redis: str | None = None) -> None:
+    `servers`: real addresses by the names in `SERVERS`.
+    """
+
+    def __init__(self, path: Path, folder: Path, servers: Mapping[str, str] | None = None) -> None:
         self.path = path
         self.folder = folder
-        self.redis = redis
+        self.servers = dict(servers or {})
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CELER", "DJANGO"))}
         tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**kept, "PATH": tools, "PYTHONPATH": str(folder), "NO_COLOR": "1"}
@@ -99,7 +108,9 @@ class Page:
 
     def _take(self, step: Step) -> None:
         name = f"{self.path.relative_to(ROOT)}:{step.line}"
-        text = step.text.replace(REDIS, self.redis) if self.redis else step.text
+        text = step.text
+        for server, address in self.servers.items():
+            text = text.replace(SERVERS[server], address)
         if step.language == "python":
             self._python(name, text)
         elif step.language == "console":

@@ -7,15 +7,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import PAGES, ROOT, Page, steps_of
-from tests.servers import RedisServer
+from tests.docs.pages import PAGES, ROOT, SERVERS, Page, steps_of
+from tests.servers import PostgresServer, RabbitServer, RedisServer
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[str]:
-    server = RedisServer()
-    yield server.url
-    server.stop()
+@pytest.fixture
+def redis(redis_server: RedisServer) -> str:
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture
+def rabbitmq(rabbit_server: RabbitServer) -> Iterator[str]:
+    url = rabbit_server.vhost()
+    yield url
+    rabbit_server.drop_vhost(url)
+
+
+@pytest.fixture
+def postgresql(postgres_server: PostgresServer) -> Iterator[str]:
+    url = postgres_server.database()
+    yield url
+    postgres_server.drop_database(url)
 
 
 def name_of(page: Path) -> str:
@@ -24,8 +37,8 @@ def name_of(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if steps_of(page)], ids=name_of)
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    wants_redis = any((step.language, step.text) == ("order", "redis") for step in steps_of(page))
-    Page(page, tmp_path, request.getfixturevalue("redis") if wants_redis else None).run()
+    wanted = {step.text for step in steps_of(page) if step.language == "order"} & SERVERS.keys()
+    Page(page, tmp_path, {name: request.getfixturevalue(name) for name in wanted}).run()
 
 
 def test_every_decision_is_in_the_index() -> None:
