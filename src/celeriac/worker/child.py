@@ -134,6 +134,7 @@ def serve(
     processor.revoked.update(_revoked(broker))
     turns = None if broker.capabilities.wakes_one else roster
     courier = Courier(consumer, app.backend, lane, ledger, lambda: _lost(courier), turns, order.slot)
+    courier.patience = spec.ttl
     if trail is not None:
         courier.without_leases(trail, lambda line: pass_on(control, line))
     processor.courier = courier

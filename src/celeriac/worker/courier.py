@@ -99,6 +99,7 @@ class Courier(threading.Thread):
         self._mark = 0
         self._dry = False  # the last trip brought few: the queues have no more
         self.failure: BaseException | None = None
+        self.patience = 6.0  # seconds without the supervisor; `worker_lease_ttl`
         self._leases = True
         self._trail: Trail | None = None
         self._pass_on: Callable[[Lifeline | None], None] | None = None
@@ -262,6 +263,14 @@ class Courier(threading.Thread):
         batch = pending + [settlement for settlement, _, _ in urgent]
         mark = self._mark
         while True:
+            if self._is_given_up():
+                logger.error(
+                    "LEASE_LOST: this node stood still, and others have what it held; dropping %d.",
+                    len(batch),
+                )
+                self._answer(urgent, accepted=False, stale=())
+                self.on_lost()
+                return None
             try:
                 batch = self._store_aside(batch)
                 if failpoints.on:
@@ -300,6 +309,13 @@ class Courier(threading.Thread):
         self.offset = received.now - time.time()
         self._answer(urgent, accepted=True, stale=received.stale)
         return received
+
+    def _is_given_up(self) -> bool:
+        """Without leases: a zombie, which must not even store results. The supervisor gives up its children
+        when it finds that the node stood still; until it has looked, it has not been here for long."""
+        if self._leases or self.ledger is None:
+            return False
+        return time.monotonic() - self.ledger.watched > self.patience
 
     def _drop(self) -> None:
         """Without leases: the connection is lost, and what it brought comes by another one."""

@@ -49,7 +49,7 @@ _slot = struct.Struct("<BBHxxxxQddd64s128s")
 _ring = struct.Struct("<QHxxxxxx")
 _u64 = struct.Struct("<Q")
 #: Places in the header, in words of eight bytes.
-_DONE, _SETTLED, _PULSE, _PROCESSED, _STEPS = 2, 3, 4, 5, 7
+_DONE, _SETTLED, _PULSE, _PROCESSED, _STEPS, _WATCHED = 2, 3, 4, 5, 7, 8
 #: Places in the header, in bytes.
 _LEASED, _WRITING, _INNOCENT, _AWAY = 48, 49, 50, 51
 
@@ -123,7 +123,9 @@ class Ledger:
         self.queues: Sequence[str] = ()
         self._queue_index: dict[str, int] = {}
         self.owner: dict[str, Any] = {}
-        if not create:
+        if create:
+            self.watch(time.monotonic())
+        else:
             try:
                 self._read_owner()
             except (ValueError, KeyError, TypeError):  # its child was killed while it signed
@@ -214,6 +216,11 @@ class Ledger:
         """The courier is alive."""
         self._times[_PULSE] = time.monotonic()
 
+    @property
+    def watched(self) -> float:
+        """When the supervisor was here last."""
+        return self._times[_WATCHED]
+
     def count(self, processed: int) -> None:
         self._words[_PROCESSED] = processed
 
@@ -241,6 +248,10 @@ class Ledger:
     def away(self) -> bool:
         """The child has lost the broker and looks for it."""
         return self.page[_AWAY] == 1
+
+    def watch(self, now: float) -> None:
+        """The supervisor is here, and has not given the child up."""
+        self._times[_WATCHED] = now
 
     @property
     def innocent(self) -> bool:

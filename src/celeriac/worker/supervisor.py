@@ -201,13 +201,13 @@ class Supervisor:
     def _step(self) -> bool:
         """One round; False when everything has ended."""
         now = time.monotonic()
-        self._notice_absence(now)
         self._start_due(now)
         self._reap(timeout=self._pause(now))
         self._obey_signals()
         now = time.monotonic()
-        self._watch(now)
+        self._notice_absence(now)
         self._pass_on()
+        self._watch(now)
         if self.stopping:
             if self._deadline is not None and now >= self._deadline:
                 self._go_cold()
@@ -332,6 +332,7 @@ class Supervisor:
             ledger = child.ledger
             if ledger is None or child.condemned:
                 continue
+            ledger.watch(now)
             self._lifelines.keep(child, now)
             self._enforce_limits(child, ledger, now)
             if ledger.leased and now - ledger.last_pulse > SILENCE and not ledger.busy():
