@@ -29,18 +29,21 @@ __all__ = [
     "backend_from_url",
     "backend_settings",
     "broker_from_url",
+    "keeps_results",
     "load_class",
     "scheme_of",
 ]
 
 
 class Plugin(NamedTuple):
-    """Where a class is (``module:Class``), the extra that installs what it needs (empty: nothing), and the
-    settings that it takes among its options, under their names."""
+    """Where a class is (``module:Class``), the extra that installs what it needs (empty: nothing), the
+    settings that it takes among its options, under their names, and whether results are sent instead of
+    kept."""
 
     path: str
     extra: str = ""
     settings: tuple[str, ...] = ()
+    mailbox: bool = False
 
 
 _MEMORY_BROKER: Final = Plugin("celeriac.brokers.memory:MemoryBroker")
@@ -84,6 +87,22 @@ _DATABASE_BACKEND: Final = Plugin(
     ),
 )
 
+_RPC_BACKEND: Final = Plugin(
+    "celeriac.backends.rpc:RpcBackend",
+    "rabbitmq",
+    (
+        "broker_write_url",
+        "broker_use_ssl",
+        "broker_login_method",
+        "broker_connection_timeout",
+        "broker_failover_strategy",
+        "result_serializer",
+        "result_persistent",
+        "result_expires",
+    ),
+    mailbox=True,
+)
+
 #: A key that ends in ``+`` is the beginning of a scheme.
 BACKENDS: Final[Mapping[str, Plugin]] = {
     "disabled": _DISABLED_BACKEND,
@@ -97,6 +116,7 @@ BACKENDS: Final[Mapping[str, Plugin]] = {
     "db+": _DATABASE_BACKEND,
     "database": _DATABASE_BACKEND,
     "database+": _DATABASE_BACKEND,
+    "rpc": _RPC_BACKEND,
     **{scheme: _REDIS_BACKEND for scheme, plugin in BROKERS.items() if plugin is _REDIS_BROKER},
 }
 
@@ -158,6 +178,17 @@ def backend_settings(url: str) -> tuple[str, ...]:
     """
     plugin = _listed(BACKENDS, scheme_of(url))
     return plugin.settings if plugin is not None else ()
+
+
+def keeps_results(url: str) -> bool:
+    """False when results may be sent to whoever made the call, instead of being kept; nothing is imported.
+
+    Example:
+        >>> keeps_results("redis://localhost"), keeps_results("rpc://")
+        (True, False)
+    """
+    plugin = _listed(BACKENDS, scheme_of(url))
+    return plugin is not None and not plugin.mailbox
 
 
 def _listed(table: Mapping[str, Plugin], scheme: str) -> Plugin | None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from celeriac.app.control import Control
     from celeriac.app.log import Logging
     from celeriac.app.producer import Producer
-    from celeriac.backends.base import ResultBackend
+    from celeriac.backends.base import Mailbox, ResultBackend
     from celeriac.brokers.base import Broker
     from celeriac.canvas import Signature
     from celeriac.result import AsyncResult, GroupResult
@@ -437,6 +437,11 @@ class Celeriac:
         return self._parts.backend()
 
     @property
+    def mailbox(self) -> Mailbox | None:
+        """The result store, where it sends results to the process that makes the call."""
+        return self._parts.mailbox()
+
+    @property
     def queues(self) -> Queues:
         """The queues it knows of."""
         return self._parts.queues()
@@ -531,7 +536,8 @@ class Celeriac:
             group_id=request.group,
             **extra,
         )
-        task.backend.store([StoredResult(task_id, document, self.result_ttl)])
+        reply_to = request.reply_to or ""
+        task.backend.store([StoredResult(task_id, document, self.result_ttl, reply_to)])
 
     # -- periodic tasks -------------------------------------------------------------------------------------
 
@@ -579,7 +585,8 @@ class Celeriac:
         """The id that stands as `reply_to` in this thread's messages."""
         from celeriac.app.ids import reply_id
 
-        return reply_id()
+        mailbox = self.mailbox
+        return reply_id() if mailbox is None else mailbox.address
 
     thread_oid = oid
 

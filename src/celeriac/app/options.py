@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from celeriac.app.ids import new_id, reply_id
+from celeriac.app.ids import new_id
 from celeriac.app.routes import Destination
 from celeriac.app.stack import Running
 from celeriac.brokers.base import Outgoing
@@ -162,7 +162,8 @@ def fields_of(
     fields["errbacks"] = _listed(options.get("link_error"))
     ignored = options.get("ignore_result")
     fields["ignore_result"] = task.ignore_result if ignored is None and task is not None else ignored
-    fields.setdefault("reply_to", reply_id())
+    if "reply_to" not in fields:
+        fields["reply_to"] = app.oid
     fields.setdefault("serializer", conf.task_serializer)
     if conf.task_compression is not None:
         fields.setdefault("compression", conf.task_compression)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
     from celeriac.app.log import Logging
     from celeriac.app.settings import Settings
-    from celeriac.backends.base import ResultBackend
+    from celeriac.backends.base import Mailbox, ResultBackend
     from celeriac.brokers.base import Broker
 
 __all__ = ["Messaging", "Parts"]
@@ -47,12 +47,7 @@ _REDIS: Final = (
     "redis_client_name",
 )
 
-#: Settings that other result stores take among their options; each store's own list is in `plugins.py`.
-_STORES: Final = tuple(
-    dict.fromkeys(name for plugin in plugins.BACKENDS.values() for name in plugin.settings)
-)
-
-#: The settings that each part is made from.
+#: The settings that each part is made from; a result store's own list is in `plugins.py`.
 _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "broker": (
         "broker_write_url",
@@ -66,7 +61,6 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "result_backend_transport_options",
         "redis_backend_use_ssl",
         *_REDIS,
-        *_STORES,
     ),
     "queues": _QUEUES,
     "router": (*_QUEUES, "task_routes"),
@@ -128,6 +122,16 @@ class Parts:
             ),
         )
 
+    def mailbox(self) -> Mailbox | None:
+        """The result store, if results go to the process that makes the call; another kind is not made for
+        the question."""
+        if self._own_backend is None and plugins.keeps_results(
+            self._app.conf.result_backend or "disabled://"
+        ):
+            return None
+        backend: Any = self.backend()
+        return None if backend.capabilities.shared else backend
+
     def queues(self) -> Queues:
         return self._part("queues", _queues)  # type: ignore[no-any-return]
 
@@ -172,7 +176,10 @@ class Parts:
 
     def _values(self, name: str) -> tuple[Any, ...]:
         conf = self._app.conf
-        return tuple(conf.get(setting) for setting in _SETTINGS.get(name, ()))
+        names = _SETTINGS.get(name, ())
+        if name == "backend":
+            names += plugins.backend_settings(conf.get("result_backend") or "disabled://")
+        return tuple(conf.get(setting) for setting in names)
 
 
 def _queues(conf: Settings) -> Queues:

@@ -77,12 +77,25 @@ class Producer:
 
     def __init__(self, app: Celeriac) -> None:
         from celeriac.result import AsyncResult
+        from celeriac.result.waiting import joins_allowed
 
         self.app = app
         self.broker = app.broker
         self.timeout: float = app.conf.broker_publish_timeout
         self._result = AsyncResult
+        self._joins_allowed = joins_allowed
         self._declared: set[str] = set()
+        self._mailbox = app.mailbox
+
+    def reply_to(self) -> str:
+        """Where results of this process's calls are to be sent, if they are sent anywhere."""
+        return reply_id() if self._mailbox is None else self._mailbox.address
+
+    def _listen(self) -> None:
+        """Before calls are published: their results may come at once. Inside a task nobody waits for them,
+        unless that was allowed."""
+        if self._mailbox is not None and (_running.get() is None or self._joins_allowed()):
+            self._mailbox.listen()
 
     # -- calls ----------------------------------------------------------------------------------------------
 
@@ -101,10 +114,13 @@ class Producer:
         if options or not plan.fixed or _running.get() is not None or _before.receivers or _after.receivers:
             return self._call_with(task.name, args, kwargs, task_id, options, task)
         call_id = task_id or new_id()
-        try:
-            reply_to = _local.reply_id
-        except AttributeError:
-            reply_to = reply_id()
+        if self._mailbox is not None:
+            reply_to = self._mailbox.address if plan.ignored else self._mailbox.listen()
+        else:
+            try:
+                reply_to = _local.reply_id
+            except AttributeError:
+                reply_to = reply_id()
         message = plan.write(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_to)
         self.broker.publish((_new_tuple(Outgoing, (message, *plan.place)),), timeout=self.timeout)
         result: AsyncResult[Any] = self._result(call_id, None, task.name, self.app)
@@ -162,7 +178,8 @@ class Producer:
                 )
                 self._publish(prepared, patience(options, self.app.conf))
                 return [self._made(one.id, task) for one in prepared]
-            make, place, reply_to = plan.write, plan.place, reply_id()
+            self._listen()
+            make, place, reply_to = plan.write, plan.place, self.reply_to()
             ids = list(uuids(len(calls)))
             batch = [
                 Outgoing(make(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_to), *place)
@@ -259,7 +276,7 @@ class Producer:
         """Prepare many calls; those that differ in nothing but arguments and ids go by their task's plan."""
         parent = current_parent()
         heavy = parent is not None and self.app.conf.task_inherit_parent_priority
-        shared: dict[str, Any] = {"reply_to": reply_id()}
+        shared: dict[str, Any] = {"reply_to": self.reply_to()}
         if parent is not None:
             shared["root_id"] = parent[1].root_id or parent[1].id
             shared["parent_id"] = parent[1].id
@@ -320,6 +337,7 @@ class Producer:
                 self._announce(one)
         for exchange in {one.destination.exchange for one in prepared} - self._declared:
             self._declare(exchange)
+        self._listen()
         self.broker.publish([one.outgoing for one in prepared], timeout=timeout)
         if _after.receivers:
             for one in prepared:

@@ -137,7 +137,7 @@ _RESULT = (
     S("result_serializer", "str", "json", _H, "", ("CELERY_RESULT_SERIALIZER",)),
     S("result_compression", "str|None", None, _A, "Results are stored as they are.",
       ("CELERY_RESULT_COMPRESSION",)),
-    S("result_persistent", "bool|None", None, _A, "Only the rpc backend has a use for it.",
+    S("result_persistent", "bool|None", None, _H, "",
       ("CELERY_RESULT_PERSISTENT",)),
     S("result_cache_max", "int", -1, _A, "A result is kept by the object that fetched it.",
       ("CELERY_MAX_CACHED_RESULTS",)),

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from celeriac.brokers.base import ResultTarget, StoredResult
 
-__all__ = ["BackendCapabilities", "ResultBackend", "ResultTarget", "StoredResult", "Watch"]
+__all__ = ["BackendCapabilities", "Mailbox", "ResultBackend", "ResultTarget", "StoredResult", "Watch"]
 
 
 class BackendCapabilities(NamedTuple):
@@ -20,6 +20,7 @@ class BackendCapabilities(NamedTuple):
     native_chord: bool = False
     stores: bool = True  # False: `disabled://`, every result is thrown away
     verbatim: bool = True  # False: documents come back with the same meaning, in other bytes
+    shared: bool = True  # False: results are sent to the process that made the call; see `Mailbox`
 
 
 class Watch(Protocol):
@@ -44,6 +45,19 @@ class Watch(Protocol):
     def wake(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Mailbox(Protocol):
+    """What a result store has besides when it is not `shared`. Results for this process come to its address;
+    no other process can load them, and groups cannot be saved."""
+
+    @property
+    def address(self) -> str:
+        """What calls of this process carry as `reply_to`. Another one in a forked child."""
+
+    def listen(self) -> str:
+        """Make sure that what is sent to `address` arrives; return it. Cheap when it does already. Raises
+        `OperationalError`."""
 
 
 class ResultBackend(Protocol):

@@ -7,11 +7,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
 from celeriac.backends.base import ResultBackend, StoredResult, Watch
 from celeriac.conformance.kit import StoreKit, until
+from celeriac.exceptions import ImproperlyConfigured
 from celeriac.wire.results import decode_result
 
 __all__ = ["ResultBackendContract"]
@@ -28,6 +30,14 @@ def collect(watch: Watch, wanted: int, *, timeout: float = 5.0) -> Mapping[str, 
     return found
 
 
+def home(reader: ResultBackend) -> str:
+    """What a result carries so that `reader` can load it: an address, where results are not shared."""
+    if reader.capabilities.shared:
+        return ""
+    mailbox: Any = reader
+    return str(mailbox.listen())
+
+
 class ResultBackendContract(StoreKit):
     """Everything a result store promises. Subclass it; see the head of this package."""
 
@@ -38,7 +48,8 @@ class ResultBackendContract(StoreKit):
     ) -> None:
         document = b'{"status": "SUCCESS", "result": "\xc3\xbc"}'
         backend.store([StoredResult("a", document, 60), StoredResult("b", b"{}", None)])
-        found = dict(connect_backend().load(["a", "b", "c"]))
+        reader = connect_backend() if backend.capabilities.shared else backend
+        found = dict(reader.load(["a", "b", "c"]))
         if not backend.capabilities.verbatim:
             meta = decode_result(found["a"])
             assert (meta.status, meta.result) == ("SUCCESS", "\xfc")
@@ -108,6 +119,12 @@ class ResultBackendContract(StoreKit):
     # -- groups ----------------------------------------------------------------------------------------------
 
     def test_groups_are_saved_loaded_and_deleted(self, backend: ResultBackend) -> None:
+        if not backend.capabilities.shared:
+            with pytest.raises(NotImplementedError, match="groups"):
+                backend.save_group("g", b"[1]", 60)
+            with pytest.raises(NotImplementedError, match="groups"):
+                backend.load_group("g")
+            return
         assert backend.load_group("g") is None
         backend.save_group("g", b"[1]", 60)
         backend.save_group("g", b"[1, 2]", None)
@@ -119,6 +136,8 @@ class ResultBackendContract(StoreKit):
         assert backend.load_group("h") == b"[3]"
 
     def test_groups_and_tasks_of_one_id_do_not_meet(self, backend: ResultBackend) -> None:
+        if not backend.capabilities.shared:
+            return
         backend.store([StoredResult("x", b"task", 60)])
         backend.save_group("x", b"group", 60)
         backend.delete_group("x")
@@ -129,22 +148,28 @@ class ResultBackendContract(StoreKit):
     def test_wait_returns_documents_of_watched_ids(
         self, backend: ResultBackend, connect_backend: Callable[[], ResultBackend]
     ) -> None:
+        to = home(backend)
         watch = backend.watch(["a", "b"])
         connect_backend().store(
-            [StoredResult("a", b"1", 60), StoredResult("b", b"2", 60), StoredResult("stranger", b"3", 60)]
+            [
+                StoredResult("a", b"1", 60, to),
+                StoredResult("b", b"2", 60, to),
+                StoredResult("stranger", b"3", 60, to),
+            ]
         )
         assert collect(watch, 2) == {"a": b"1", "b": b"2"}
         assert watch.wait(0.05) == {}
         watch.close()
 
     def test_wait_blocks_until_another_process_stores(
-        self, connect_backend: Callable[[], ResultBackend]
+        self, backend: ResultBackend, connect_backend: Callable[[], ResultBackend]
     ) -> None:
-        watch = connect_backend().watch(["a"])
+        to = home(backend)
+        watch = backend.watch(["a"])
         found: list[Mapping[str, bytes]] = []
         thread = threading.Thread(target=lambda: found.append(collect(watch, 1, timeout=20)))
         thread.start()
-        connect_backend().store([StoredResult("a", b"1", 60)])
+        connect_backend().store([StoredResult("a", b"1", 60, to)])
         thread.join(10)
         assert found == [{"a": b"1"}]
         watch.close()
@@ -153,10 +178,11 @@ class ResultBackendContract(StoreKit):
         self, backend: ResultBackend, connect_backend: Callable[[], ResultBackend]
     ) -> None:
         writer = connect_backend()
+        to = home(backend)
         watch = backend.watch()
         for n in range(30):
             name = f"id-{n}"
-            thread = threading.Thread(target=writer.store, args=([StoredResult(name, b"1", 60)],))
+            thread = threading.Thread(target=writer.store, args=([StoredResult(name, b"1", 60, to)],))
             thread.start()
             watch.add([name])
             if not backend.load([name]):
@@ -166,6 +192,7 @@ class ResultBackendContract(StoreKit):
         watch.close()
 
     def test_every_state_is_reported(self, backend: ResultBackend) -> None:
+        home(backend)
         watch = backend.watch(["a"])
         for document in (b"STARTED", b"RETRY", b"SUCCESS"):
             backend.store([StoredResult("a", document, 60)])
@@ -173,6 +200,7 @@ class ResultBackendContract(StoreKit):
         watch.close()
 
     def test_discarded_ids_are_not_reported(self, backend: ResultBackend) -> None:
+        home(backend)
         watch = backend.watch(["a", "b"])
         watch.discard(["a"])
         backend.store([StoredResult("a", b"1", 60), StoredResult("b", b"2", 60)])
@@ -182,21 +210,25 @@ class ResultBackendContract(StoreKit):
 
     def test_several_watches_of_one_id_all_hear(self, connect_backend: Callable[[], ResultBackend]) -> None:
         backend = connect_backend()
-        watches = [backend.watch(["a"]), backend.watch(["a"]), connect_backend().watch(["a"])]
-        connect_backend().store([StoredResult("a", b"1", 60)])
+        to = home(backend)
+        other = connect_backend() if backend.capabilities.shared else backend
+        watches = [backend.watch(["a"]), backend.watch(["a"]), other.watch(["a"])]
+        connect_backend().store([StoredResult("a", b"1", 60, to)])
         for watch in watches:
             assert collect(watch, 1) == {"a": b"1"}
             watch.close()
 
     def test_closing_one_watch_leaves_the_others(self, connect_backend: Callable[[], ResultBackend]) -> None:
         backend = connect_backend()
+        to = home(backend)
         one, two = backend.watch(["a"]), backend.watch(["a"])
         one.close()
-        connect_backend().store([StoredResult("a", b"1", 60)])
+        connect_backend().store([StoredResult("a", b"1", 60, to)])
         assert collect(two, 1) == {"a": b"1"}
         two.close()
 
     def test_wait_returns_empty_after_its_timeout(self, backend: ResultBackend) -> None:
+        home(backend)
         watch = backend.watch(["a"])
         assert watch.wait(0.02) == {}
         assert watch.wait(0) == {}
@@ -204,6 +236,7 @@ class ResultBackendContract(StoreKit):
 
     @pytest.mark.parametrize("before", [True, False])
     def test_wake_ends_a_wait(self, backend: ResultBackend, before: bool) -> None:
+        home(backend)
         watch = backend.watch(["a"])
         found: list[Mapping[str, bytes]] = []
         thread = threading.Thread(target=lambda: found.append(watch.wait(20)))
@@ -219,14 +252,30 @@ class ResultBackendContract(StoreKit):
     def test_ids_may_be_added_while_another_thread_waits(
         self, backend: ResultBackend, connect_backend: Callable[[], ResultBackend]
     ) -> None:
+        to = home(backend)
         watch = backend.watch()
         found: list[Mapping[str, bytes]] = []
         thread = threading.Thread(target=lambda: found.append(collect(watch, 1, timeout=20)))
         thread.start()
         watch.add(["a"])
-        connect_backend().store([StoredResult("a", b"1", 60)])
+        connect_backend().store([StoredResult("a", b"1", 60, to)])
         thread.join(10)
         assert found == [{"a": b"1"}]
+        watch.close()
+
+    def test_results_that_are_not_shared_reach_the_caller_alone(
+        self, backend: ResultBackend, connect_backend: Callable[[], ResultBackend]
+    ) -> None:
+        if backend.capabilities.shared:
+            return
+        stranger, to = connect_backend(), home(backend)
+        with pytest.raises(ImproperlyConfigured, match="made none"):
+            stranger.watch(["a"])
+        watch = backend.watch(["a"])
+        stranger.store([StoredResult("a", b"1", 60, to), StoredResult("b", b"2", 60, "nobody-is-there")])
+        assert collect(watch, 1) == {"a": b"1"}
+        assert stranger.load(["a", "b"]) == {}
+        assert backend.load(["a"]) == {"a": b"1"}
         watch.close()
 
     # -- the rest --------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ __all__ = [
     "arrivals",
     "denied_join_result",
     "hub_of",
+    "joins_allowed",
     "refuse_inside_task",
     "wait_async",
 ]
@@ -83,6 +84,11 @@ def denied_join_result() -> Iterator[None]:
         yield
     finally:
         _join_allowed.reset(token)
+
+
+def joins_allowed() -> bool:
+    """True inside `allow_join_result`."""
+    return bool(_join_allowed.get())
 
 
 # -- threads ---------------------------------------------------------------------------------------------
