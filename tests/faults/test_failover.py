@@ -1,0 +1,299 @@
+"""F20: another one takes the broker's place, under load: Sentinel, demotion, a moved slot, lists of URLs.
+
+What must hold: nothing that was acknowledged is lost (where the store itself loses nothing), the worker's
+process never exits, it consumes again within seconds, and its ready file tells the truth meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import provided
+from tests.faults.harness import Journal, Node, check, environment, until
+from tests.faults.network import Network
+from tests.faults.stream import Stream
+from tests.servers import RedisCluster, RedisSentinels, RedisServer
+
+from celeriac import Celeriac
+from celeriac.transport.redis.pool import slot_of
+
+Client = Callable[..., Celeriac]
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    apps: list[Celeriac] = []
+
+    def make(url: str, **conf: Any) -> Celeriac:
+        app = Celeriac("client", broker=url, set_as_current=False)
+        app.conf.update(task_default_queue="faults", **conf)
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        app.close()
+
+
+def worker(
+    tmp_path: Path, journal: Journal, url: str, *arguments: str, name: str = "n1", **conf: Any
+) -> Node:
+    ready = tmp_path / "ready"
+    env = environment(url, None, journal.path, conf)
+    return Node(
+        env, "-c", "2", "--ready-file", str(ready), *arguments, name=name, log=tmp_path / f"{name}.log"
+    )
+
+
+def resumed(journal: Journal, timeout: float) -> float:
+    """Seconds until twenty more have run."""
+    begun, count = time.monotonic(), journal.ended()
+    until(lambda: journal.ended() > count + 20, timeout, "it works again")
+    return time.monotonic() - begun
+
+
+def finish(node: Node, pid: int, stream: Stream, journal: Journal) -> None:
+    """All have run; the worker is the same process and ends well."""
+    stream.stop()
+    until(lambda: not check(stream.returned, journal).lost, 20, "all have run")
+    assert not check([*stream.returned, *stream.unknown], journal).unexpected
+    assert node.pid == pid
+    assert node.process is not None
+    assert node.process.poll() is None
+    assert node.stop() == 0
+
+
+# -- Sentinel -----------------------------------------------------------------------------------------------
+
+
+def replicated(sentinels: RedisSentinels) -> None:
+    """From now on the master answers only what its replica has: then a fail-over loses nothing."""
+    for server in sentinels.servers:
+        assert (
+            server.send("CONFIG", "SET", "min-replicas-to-write", "1", "min-replicas-max-lag", "2")
+            == b"+OK\r\n"
+        )
+
+
+@pytest.mark.timeout(180)
+def test_sentinel_promotes_the_replica_under_load(journal: Journal, tmp_path: Path, client: Client) -> None:
+    """Two ordered fail-overs, then the master is killed. What was written within the replication's lag may be
+    lost by Redis itself (asynchronous replication), nothing else."""
+    sentinels = provided(RedisSentinels)
+    options: Mapping[str, Any] = {"broker_transport_options": sentinels.options}
+    try:
+        app = client(sentinels.url, **options)
+        stream = Stream(app, tmp_path / "produced", pause=0.005)
+        with worker(tmp_path, journal, sentinels.url, **options) as node:
+            pid = node.pid
+            until((tmp_path / "ready").exists, 20)
+            stream.start()
+            resumed(journal, 20)
+            for _ in range(2):
+                sentinels.promote()
+                assert resumed(journal, 15) < 15
+                time.sleep(1.5)  # the sentinels refuse another fail-over of the same master too soon
+            before = sentinels.master
+            other = next(server for server in sentinels.servers if server is not before)
+            until(lambda: b"role:slave" in other.send("INFO", "replication"), 10)
+            until(lambda: b"master_link_status:up" in other.send("INFO", "replication"), 20)
+            stream.stop()
+            assert before.send("WAIT", "1", "5000") == b":1\r\n"
+            until(lambda: not check(stream.returned, journal).lost, 20, "all before the kill have run")
+            second = Stream(app, tmp_path / "produced2", pause=0.005, name="s")
+            before.kill()
+            second.start()
+            sentinels.await_master(other)
+            assert resumed(journal, 15) < 15
+            second.stop()
+            until(lambda: not check(second.returned, journal).lost, 20, "all have run")
+            assert node.pid == pid
+            assert node.stop() == 0
+        assert second.slowest < 6.5
+    finally:
+        sentinels.stop()
+
+
+# -- demotion -----------------------------------------------------------------------------------------------
+
+
+def test_a_master_is_demoted_and_promoted_again(journal: Journal, tmp_path: Path, client: Client) -> None:
+    """REPLICAOF on the only server: READONLY errors for a while; the worker waits, and then goes on."""
+    server, other = RedisServer(), RedisServer()
+    try:
+        app = client(server.url, broker_publish_timeout=20)
+        stream = Stream(app, tmp_path / "produced")
+        with worker(tmp_path, journal, server.url) as node:
+            pid = node.pid
+            stream.start()
+            resumed(journal, 20)
+            for _ in range(2):
+                # A replica of a server that it cannot reach keeps its data and refuses writes.
+                other.kill()
+                assert server.send("REPLICAOF", "127.0.0.1", str(other.port)) == b"+OK\r\n"
+                until(lambda: "READONLY" in node.log, 20)
+                time.sleep(2.0)  # longer than some retries
+                assert server.send("REPLICAOF", "NO", "ONE") == b"+OK\r\n"
+                assert resumed(journal, 5) < 5
+                other.start()
+            finish(node, pid, stream, journal)
+            assert not check(stream.returned, journal).duplicated
+    finally:
+        server.stop()
+        other.stop()
+
+
+# -- lists --------------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_brokers_first_second_and_first_again(
+    journal: Journal, tmp_path: Path, client: Client
+) -> None:
+    """Two independent servers: the first is killed, the second serves; when the first is back, so are we."""
+    first, second = RedisServer(), RedisServer()
+    urls = [first.url, second.url]
+    try:
+        app = client(urls)  # type: ignore[arg-type]
+        stream = Stream(app, tmp_path / "produced", pause=0.01)
+        with worker(tmp_path, journal, ";".join(urls)) as node:
+            pid = node.pid
+            stream.start()
+            resumed(journal, 20)
+            assert b"connected_clients:1\r" in second.send("INFO", "clients")  # ours of this moment
+            first.kill()
+            assert resumed(journal, 15) < 15
+            assert re.search(rf"Connected to the Redis server at 127.0.0.1:{second.port}", node.log)
+            first.start()
+            # Publishes go to the first again, within some seconds, and are consumed there.
+            assert first.send("CONFIG", "RESETSTAT") == b"+OK\r\n"
+            until(lambda: calls(first) > 100, 20, "the first is used again")
+            back = len(stream.returned)
+            until(lambda: len(stream.returned) > back + 50, 10)
+            stream.stop()
+            until(lambda: not check(stream.returned[back:], journal).lost, 20, "the latest have run")
+            assert node.pid == pid
+            second.kill()
+            assert app.send_task("record", ("last",), task_id="last")
+            until(lambda: journal.count("end")["last"], 20)
+            assert node.stop() == 0
+    finally:
+        first.stop()
+        second.stop()
+
+
+def calls(server: RedisServer) -> int:
+    """Script calls since the last RESETSTAT."""
+    found = re.search(rb"cmdstat_evalsha:calls=(\d+)", server.send("INFO", "commandstats"))
+    return int(found[1]) if found else 0
+
+
+def test_a_replica_that_stands_first_is_skipped(
+    journal: Journal, tmp_path: Path, client: Client, redis_server: RedisServer
+) -> None:
+    redis_server.flush()
+    replica = RedisServer("--replicaof", f"127.0.0.1 {redis_server.port}")
+    try:
+        urls = f"{replica.url};{redis_server.url}"
+        with worker(tmp_path, journal, urls) as node:
+            client(urls).send_task("record", ("k",), task_id="k")
+            until(lambda: journal.count("end")["k"], 20)
+            assert node.stop() == 0
+    finally:
+        replica.stop()
+
+
+def test_a_frozen_first_host_costs_a_part_of_the_time_only(client: Client) -> None:
+    """A host that accepts and never answers leaves time for the next one, and is then tried last."""
+    first, second = RedisServer(), RedisServer()
+    try:
+        first.freeze()
+        app = client(f"{first.url};{second.url}")
+        for limit in (4.0, 0.5):
+            begun = time.monotonic()
+            app.send_task("record", ("k",))
+            assert time.monotonic() - begun < limit
+        first.thaw()
+    finally:
+        first.stop()
+        second.stop()
+
+
+# -- cluster ------------------------------------------------------------------------------------------------
+
+
+def test_a_slot_moves_to_another_node_under_load(journal: Journal, tmp_path: Path, client: Client) -> None:
+    """The queue's slot is migrated, key by key (ASK, TRYAGAIN, MOVED), while messages flow."""
+    cluster = provided(RedisCluster)
+    try:
+        app = client(cluster.url, broker_publish_timeout=20)
+        stream = Stream(app, tmp_path / "produced")
+        with worker(tmp_path, journal, cluster.url) as node:
+            pid = node.pid
+            stream.start()
+            resumed(journal, 20)
+            for _ in range(3):
+                migrate(cluster, slot_of("faults"))
+                assert resumed(journal, 5) < 5
+            finish(node, pid, stream, journal)
+            assert not check(stream.returned, journal).duplicated
+    finally:
+        cluster.stop()
+
+
+def migrate(cluster: RedisCluster, slot: int) -> None:
+    """Move a slot to the next node, as `redis-cli --cluster reshard` does."""
+    names = [node.send("CLUSTER", "MYID").split(b"\r\n")[1].decode() for node in cluster.nodes]
+    at = next(
+        i
+        for i, node in enumerate(cluster.nodes)
+        if not node.send("CLUSTER", "COUNTKEYSINSLOT", str(slot)).startswith(b":0")
+    )
+    to = (at + 1) % len(names)
+    source, target = cluster.nodes[at], cluster.nodes[to]
+    target.send("CLUSTER", "SETSLOT", str(slot), "IMPORTING", names[at])
+    source.send("CLUSTER", "SETSLOT", str(slot), "MIGRATING", names[to])
+    deadline = time.monotonic() + 30
+    while keys := source.send("CLUSTER", "GETKEYSINSLOT", str(slot), "10").split(b"\r\n")[2::2]:
+        assert time.monotonic() < deadline, "the slot cannot be emptied"
+        source.send("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
+    for node in (target, source, *cluster.nodes):
+        node.send("CLUSTER", "SETSLOT", str(slot), "NODE", names[to])
+
+
+# -- readiness ----------------------------------------------------------------------------------------------
+
+
+def test_the_ready_file_tells_whether_the_worker_is_at_work(
+    journal: Journal, tmp_path: Path, client: Client
+) -> None:
+    ready = tmp_path / "ready"
+    server = RedisServer()
+    try:
+        with Network(server.port) as network, worker(tmp_path, journal, network.url(server.url)) as node:
+            until(ready.exists, 20)
+            assert ready.read_text().strip() == str(node.pid)
+            first = ready.stat().st_mtime_ns
+            until(lambda: ready.stat().st_mtime_ns > first, 5, "it is touched")
+            network.blackhole()
+            until(lambda: not ready.exists(), 10, "a blackhole is noticed")
+            network.heal()
+            until(ready.exists, 5, "and its end")
+            client(server.url).send_task("record", ("a",), task_id="a")
+            until(lambda: journal.count("end")["a"], 5)
+            server.kill()
+            until(lambda: not ready.exists(), 10, "a dead server is noticed")
+            time.sleep(12)  # an outage in which a line for each try would be many
+            server.start()
+            until(ready.exists, 5, "its return too")
+            assert "it is back" in node.log
+            lines = [line for line in node.log.splitlines() if "Broker lost" in line or "Heart" in line]
+            assert len(lines) < 25, "\n".join(lines)
+            assert node.stop() == 0
+            assert not ready.exists()
+    finally:
+        server.stop()
