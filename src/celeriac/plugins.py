@@ -49,6 +49,7 @@ class Plugin(NamedTuple):
 _MEMORY_BROKER: Final = Plugin("celeriac.brokers.memory:MemoryBroker")
 _SQLITE_BROKER: Final = Plugin("celeriac.brokers.sqlite:SqliteBroker")
 _REDIS_BROKER: Final = Plugin("celeriac.brokers.redis:RedisBroker", "redis")
+_POSTGRES_BROKER: Final = Plugin("celeriac.brokers.postgres:PostgresBroker", "postgres")
 
 BROKERS: Final[Mapping[str, Plugin]] = {
     "memory": _MEMORY_BROKER,
@@ -63,6 +64,9 @@ BROKERS: Final[Mapping[str, Plugin]] = {
     "valkey": _REDIS_BROKER,
     "valkeys": _REDIS_BROKER,
     "unix": _REDIS_BROKER,
+    "postgresql": _POSTGRES_BROKER,
+    "postgres": _POSTGRES_BROKER,
+    "postgresql+psycopg": _POSTGRES_BROKER,
 }
 
 _MEMORY_BACKEND: Final = Plugin("celeriac.backends.memory:MemoryBackend")

@@ -119,6 +119,7 @@ class Capabilities(NamedTuple):
     wakes_one: bool = False  # a message wakes as many idle consumers as it needs; False: all of them
     census: bool = True  # it can name all its queues, and count, time and purge what is in flight or delayed
     most_urgent: int = 0  # the priority that goes first
+    transactional: bool = False  # `publish(connection=…)`: inside a transaction of the caller's
 
 
 class Queue(NamedTuple):
@@ -342,6 +343,10 @@ class Broker(Protocol):
 
         All of a batch or none of it where the transport can (one queue); a retry after a lost reply
         stores nothing twice. Never blocks longer than `timeout`, whatever the broker does.
+
+        A broker with `Capabilities.transactional` takes ``connection`` as well, a connection of the caller's
+        to the same database: then the messages are sent when its transaction commits, and never if it does
+        not. It raises what that connection raises.
         """
 
     def declare(self, queues: Sequence[Queue]) -> None:

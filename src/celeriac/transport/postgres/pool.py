@@ -3,6 +3,7 @@
 1. `Pool`: thread-safe, last in first out, empty again in a forked child. `pool()` shares one per server in
    this process, so that broker and results use the same connections.
 2. `Pool.run`: work on a link, repeated over reconnections until a deadline.
+3. `Channel`: under which number a publish is repeated.
 
 What `run` repeats must be repeatable: the answer to a statement that was done may have been lost.
 """
@@ -17,15 +18,17 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from celeriac.transport.postgres.link import Disconnected, Link, NotNow, Rows
+from celeriac.transport.postgres.link import Disconnected, Link, NotNow, Refused, Rows
 from celeriac.transport.postgres.schema import prepare
 from celeriac.transport.postgres.url import Server
 from celeriac.transport.postgres.values import Param
 
-__all__ = ["Pool", "backoff", "pool"]
+__all__ = ["Channel", "Pool", "backoff", "pool"]
 
 T = TypeVar("T")
 _monotonic = time.monotonic
+#: SQLSTATE of tables, functions and schemas that are not there.
+_DROPPED: Final = ("42P01", "42883", "3F000")
 #: Idle links that are kept; more are closed when they come back.
 KEPT: Final = 8
 
@@ -36,8 +39,23 @@ def backoff(attempt: int) -> float:
     return longest * (0.5 + random.random() / 2)
 
 
+class Channel:
+    """Where one thread at a time publishes. `name` and `turn` identify what is repeated."""
+
+    __slots__ = ("name", "turn")
+
+    def __init__(self) -> None:
+        self.name = os.urandom(12)
+        self.turn = 0
+
+
 class Pool:
-    """Links to one server (or whichever of its hosts libpq chooses)."""
+    """Links to one server (or to whichever of its hosts takes us).
+
+    Attributes:
+        channels: those nobody uses; take one, or make one, and give it back. A forked child has none of its
+            parent's: two processes that count on under one name would each drop what the other sends.
+    """
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -47,6 +65,7 @@ class Pool:
 
     def _start(self) -> None:
         self._idle: list[Link] = []
+        self.channels: list[Channel] = []
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._is_prepared = False
 
@@ -72,11 +91,6 @@ class Pool:
                     self._is_prepared = True
         return link
 
-    def forget_tables(self) -> None:
-        """Look again whether the tables are there, with the next link: somebody may have dropped them."""
-        self._is_prepared = False
-        self.close()
-
     def run(self, work: Callable[[Link, float], T], *, timeout: float | None = None) -> T:
         """Do `work(link, deadline)`; reconnect and repeat until the deadline.
 
@@ -94,6 +108,14 @@ class Pool:
                     attempt += 1  # a link from the pool may have gone stale: its failure costs no pause
                     link = self.open(deadline)
                 return work(link, deadline)
+            except Refused as exc:
+                if exc.code not in _DROPPED or not self._is_prepared:
+                    raise
+                self._is_prepared = (
+                    False  # somebody has dropped our tables: they are made anew, or it is said
+                )
+                if link is not None:
+                    link.close()
             except (Disconnected, NotNow) as exc:
                 if isinstance(exc, NotNow):
                     attempt += 1

@@ -13,12 +13,12 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 __all__ = [
-    "NULL", "Param", "bytea", "byteas", "float8", "float8s", "int8", "int8s", "integer", "name_key", "number",
-    "text",
+    "NULL", "Param", "boolean", "bytea", "byteas", "float8", "float8s", "int8", "int8s", "integer", "name_key",
+    "number", "text", "texts_of",
 ]  # fmt: skip
 
 _TEXT, _BINARY = 0, 1
-_BYTEA, _INT8, _TEXT_OID, _FLOAT8 = 17, 20, 25, 701
+_BOOLEAN, _BYTEA, _INT8, _TEXT_OID, _FLOAT8 = 16, 17, 20, 25, 701
 _BYTEAS, _INT8S, _FLOAT8S = 1001, 1016, 1022
 _HEAD: Final = struct.Struct(">iiIii")  # dimensions, has nulls, type, length, first index
 _LENGTH: Final = struct.Struct(">i")
@@ -87,6 +87,21 @@ def byteas(values: Sequence[bytes | None]) -> Param:
         else:
             parts += (pack(len(each)), each)
     return Param(b"".join(parts), _BYTEAS)
+
+
+def texts_of(param: Param) -> str:
+    """What `byteas` made, as the text of an array."""
+    raw, at, parts = param.value or b"", _HEAD.size, []
+    while at < len(raw):
+        (length,) = _LENGTH.unpack_from(raw, at)
+        at += 4
+        parts.append("NULL" if length < 0 else f'"\\\\x{raw[at : at + length].hex()}"')
+        at += max(length, 0)
+    return f"{{{','.join(parts)}}}"
+
+
+def boolean(value: bool) -> Param:
+    return Param(b"t" if value else b"f", _BOOLEAN, _TEXT)
 
 
 def integer(value: bytes | None) -> int:

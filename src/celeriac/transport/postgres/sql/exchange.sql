@@ -3,7 +3,7 @@
 -- Rows of the answer, by `queue`:
 --   -1  the lease is gone, or a later exchange or a deputy has overtaken this one: nothing was done
 --    0  raw: now,claim,due,asleep  (microseconds since the epoch; due empty: nothing is delayed)
---    n  place >= 0: a delivery; place -1: a full look at the front of the queue: id is its `since` in
+--    n  place >= 0: a delivery; place -1: a full look at the front of the queue took long: id is its `since` in
 --       microseconds, crashes its rank, raw the microseconds that the look took
 
 -- Seconds since the epoch times a million.
@@ -102,6 +102,8 @@ CREATE FUNCTION {s}exchange(
     p_result_keys bytea[], p_documents bytea[], p_ttls float8[],
     p_keys bytea[], p_names bytea[], p_which bigint[], p_priorities bigint[], p_delays float8[],
     p_dues float8[], p_raws bytea[],                     -- follow-ups, as in enqueue
+    p_stray_keys bytea[], p_stray_names bytea[],         -- follow-ups that no queue takes: dead letters
+    p_stray_reasons bytea[], p_strays bytea[],
     p_queues bigint[],                                   -- in the order of service
     p_ranks bigint[], p_sinces bigint[],                 -- where to begin in each; rank -2: have a full look
     p_limit bigint, p_quarantine float8,
@@ -179,6 +181,12 @@ BEGIN
         PERFORM {s}enqueue(0, p_keys, p_names, p_which, p_priorities, p_delays, p_dues, p_raws);
     END IF;
 
+    IF p_strays IS NOT NULL THEN
+        INSERT INTO {s}dead (at, queue, priority, crashes, reason, raw)
+        SELECT v_now, {s}queue_number(u.key, u.name), 0, 0, u.reason, u.raw
+        FROM unnest(p_stray_keys, p_stray_names, p_stray_reasons, p_strays) AS u(key, name, reason, raw);
+    END IF;
+
     v_now := clock_timestamp();
     -- A message that has crashed a process: alone, and none else of its queue for a while.
     FOR v_at IN 1 .. cardinality(p_queues) LOOP
@@ -218,8 +226,10 @@ BEGIN
             IF NOT FOUND THEN
                 CONTINUE;
             END IF;
-            RETURN QUERY SELECT v_queue, -1, {s}micros(v_hint_since), v_hint, convert_to(
-                ({s}micros(clock_timestamp()) - {s}micros(v_begun))::text, 'UTF8');
+            IF clock_timestamp() > v_begun + interval '400 microseconds' THEN
+                RETURN QUERY SELECT v_queue, -1, {s}micros(v_hint_since), v_hint, convert_to(
+                    ({s}micros(clock_timestamp()) - {s}micros(v_begun))::text, 'UTF8');
+            END IF;
         ELSE
             v_hint_since := timestamptz 'epoch' + p_sinces[v_at] * interval '1 microsecond';
         END IF;

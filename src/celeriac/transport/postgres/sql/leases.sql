@@ -114,3 +114,21 @@ BEGIN
     END IF;
     RETURN v_total;
 END $$;
+
+-- Dead letters back into their line; how many there were.
+CREATE FUNCTION {s}revive(p_key bytea, p_ids bigint[]) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_messages bigint[];
+BEGIN
+    WITH risen AS (
+        DELETE FROM {s}dead WHERE queue = (SELECT id FROM {s}queue WHERE key = p_key) AND id = ANY (p_ids)
+        RETURNING id, queue, priority, raw
+    ), stored AS (
+        INSERT INTO {s}message (since, queue, priority, raw)
+        SELECT clock_timestamp(), queue, priority, raw FROM (SELECT * FROM risen ORDER BY id) AS r
+        RETURNING id
+    )
+    SELECT array_agg(id) INTO v_messages FROM stored;
+    PERFORM {s}put_back(v_messages);
+    RETURN coalesce(cardinality(v_messages), 0);
+END $$;

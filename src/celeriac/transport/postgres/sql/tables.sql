@@ -16,9 +16,10 @@ CREATE TABLE {s}queue (
 );
 
 CREATE TABLE {s}binding (
-    digest bytea PRIMARY KEY,      -- of all that follows but the last
+    digest bytea PRIMARY KEY,      -- of queue, exchange, routing key and type
+    queue int NOT NULL,
     exchange bytea NOT NULL,       -- key
-    document text NOT NULL         -- JSON: queue, exchange, routing key, type, highest priority
+    document bytea NOT NULL        -- JSON: queue, exchange, routing key, type, highest priority
 );
 CREATE INDEX ON {s}binding (exchange);
 
