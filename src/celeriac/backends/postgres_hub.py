@@ -26,11 +26,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from celeriac.exceptions import OperationalError
+from celeriac.transport.alarm import Alarm
 from celeriac.transport.postgres.link import Link
 from celeriac.transport.postgres.pool import Pool, backoff
 from celeriac.transport.postgres.results import ResultTable, mark
 from celeriac.transport.postgres.values import float8, text
-from celeriac.transport.redis.alarm import Alarm
 
 __all__ = ["Hub", "PostgresWatch"]
 

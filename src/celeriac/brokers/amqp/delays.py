@@ -33,8 +33,8 @@ STEP: Final = 0.032
 LONGEST: Final = 2**LEVELS - 2
 #: Where messages go when their time has come.
 DELIVERY: Final = "celery_delayed_delivery"
-#: Declared last: when it is there, everything is.
-ENTRY: Final = f"celeriac.delay.{FINE_LEVELS - 1}"
+#: An exchange that is declared last: when it is there, everything is. Nothing goes through it.
+ENTRY: Final = "celeriac.delay"
 _STARS: Final = "*." * (LEVELS + FINE_LEVELS)
 #: Bytes that a routing key has.
 _KEY_LIMIT: Final = 255

@@ -16,9 +16,11 @@ __all__ = [
     "REVOKED",
     "REVOKED_ARGUMENTS",
     "dead_arguments",
+    "dead_of",
     "dead_queue",
     "is_ours",
     "suspects_arguments",
+    "suspects_of",
     "suspects_queue",
 ]
 
@@ -46,16 +48,24 @@ def dead_queue(queue: str) -> str:
     return queue + _DEAD_SUFFIX
 
 
+def dead_of(name: str) -> str:
+    """The queue whose dead letters are in the queue `name`; empty when it is none of these."""
+    return name.removesuffix(_DEAD_SUFFIX) if name.endswith(_DEAD_SUFFIX) else ""
+
+
+def suspects_of(name: str) -> str:
+    """The queue whose suspects are in the queue `name`; empty when it is none of these."""
+    return name.removesuffix(_SUSPECTS_SUFFIX) if name.endswith(_SUSPECTS_SUFFIX) else ""
+
+
 def suspects_queue(queue: str) -> str:
     """Where messages of `queue` wait that have crashed a process."""
     return queue + _SUSPECTS_SUFFIX
 
 
-def is_ours(queue: str) -> bool:
+def is_ours(name: str) -> bool:
     """Whether a queue is one of these, and not one that tasks are sent to."""
-    return queue.endswith((_DEAD_SUFFIX, _SUSPECTS_SUFFIX)) or queue.startswith(
-        ("celeriac.delay.", "celery_delayed_")
-    )
+    return bool(dead_of(name) or suspects_of(name)) or name == REVOKED
 
 
 def dead_arguments() -> dict[str, Any]:

@@ -22,7 +22,7 @@ from celeriac.brokers.redis.keys import Layout
 from celeriac.brokers.redis.part import Part
 from celeriac.brokers.redis.routes import Routes
 from celeriac.exceptions import OperationalError
-from celeriac.transport.redis.alarm import Alarm
+from celeriac.transport.alarm import Alarm
 from celeriac.transport.redis.pool import Pool
 
 __all__ = ["RedisConsumer"]

@@ -31,7 +31,7 @@ from hiredis import PushNotification, ReplyError
 
 from celeriac import failpoints
 from celeriac.exceptions import OperationalError
-from celeriac.transport.redis.alarm import readable, writable
+from celeriac.transport.alarm import readable, writable
 
 __all__ = [
     "Disconnected",

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from celeriac.transport.redis.alarm import Alarm
+from celeriac.transport.alarm import Alarm
 from celeriac.transport.redis.link import Disconnected, Link, NotNow, PushNotification, ReplyError, pack
 from celeriac.transport.redis.pool import Pool, backoff
 

@@ -1,0 +1,142 @@
+"""Asking all nodes what they know of deliveries that came back, over a connection of its own.
+
+1. `Inquiry.ask` sends a question to the exchange that every node listens on; answers come to the same channel
+   (RabbitMQ's direct reply-to), and `Inquiry.poll` brings them.
+2. `Inquiry.tell` says that deliveries are done whose acknowledgements could not be sent.
+3. The two messages: JSON objects, `{"ask": [[queue, tag], …]}` answered by `{"words": [[queue, tag, fate,
+   age], …]}`, and `{"done": [[queue, tag], …]}`.
+
+Not here: who answers (`nodes.py`), what follows from an answer (`suspects.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from celeriac.brokers.amqp import names
+from celeriac.brokers.base import Place, Word
+from celeriac.exceptions import DecodeError, OperationalError
+from celeriac.transport.amqp.channel import Channel
+from celeriac.transport.amqp.link import Link
+from celeriac.transport.amqp.url import AmqpServer
+from celeriac.wire import json
+from celeriac.wire.message import Message, Unreadable
+
+__all__ = ["Inquiry", "letter", "read_letter"]
+
+_REPLIES: Final = "amq.rabbitmq.reply-to"
+#: Seconds between attempts to connect.
+_PAUSE: Final = 0.5
+#: Places in one message.
+_MOST: Final = 1000
+
+
+def letter(content: Mapping[str, Any], **properties: Any) -> Message:
+    """A message between nodes."""
+    return Message(json.dumps(content), "application/json", "utf-8", {}, {"delivery_mode": 1, **properties})
+
+
+def read_letter(message: Message | Unreadable) -> Mapping[str, Any]:
+    """Its content; empty when it is none of ours."""
+    if isinstance(message, Unreadable):
+        return {}
+    try:
+        content = json.loads_plain(message.body)
+    except (DecodeError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+class Inquiry:
+    """Used by one thread. Nothing is connected before there is something to ask.
+
+    Attributes:
+        deaf: the last question reached nobody.
+    """
+
+    def __init__(self, server: AmqpServer) -> None:
+        self._server = server
+        self._link: Link | None = None
+        self._channel: Channel | None = None
+        self._try_at = 0.0
+        self.deaf = False
+
+    def ask(self, places: Sequence[Place]) -> bool:
+        """Send the question; False when nobody can be reached at present."""
+        return self._send([("ask", places[at : at + _MOST]) for at in range(0, len(places), _MOST)])
+
+    def tell(self, places: Sequence[Place]) -> bool:
+        """Say that `places` are done; False when nobody can be reached at present."""
+        return self._send([("done", places[at : at + _MOST]) for at in range(0, len(places), _MOST)])
+
+    def poll(self) -> Iterable[tuple[Place, Word]]:
+        """What has been answered since."""
+        link, channel = self._link, self._channel
+        if link is None or channel is None:
+            return
+        try:
+            link.read(0)
+            if channel.error is not None:
+                raise channel.error
+        except OperationalError:
+            self.close()
+        if channel.returned:
+            channel.returned.clear()
+            self.deaf = True
+        while channel.arrivals:
+            words = read_letter(channel.arrivals.popleft().message).get("words")
+            for queue, tag, fate, age in words if isinstance(words, list) else ():
+                self.deaf = False
+                yield (queue, tag), Word(fate, age)
+
+    def fileno(self) -> int | None:
+        """To wait for answers; None when there is no connection."""
+        return None if self._link is None or self._link.closed else self._link.fileno()
+
+    def tend(self) -> None:
+        """Keep the connection alive, if there is one."""
+        if self._link is not None:
+            try:
+                self._link.beat()
+            except OperationalError:
+                self.close()
+
+    def close(self) -> None:
+        if self._link is not None:
+            self._link.close()
+        self._link = self._channel = None
+
+    def _send(self, messages: Sequence[tuple[str, Sequence[Place]]]) -> bool:
+        try:
+            channel = self._open()
+            if channel is None:
+                return False
+            self.deaf = False
+            for what, places in messages:
+                channel.publish(
+                    names.NODES, "", letter({what: places}, reply_to=_REPLIES), mandatory=what == "ask"
+                )
+            assert self._link is not None
+            self._link.flush(time.monotonic() + self._server.timeout)
+        except OperationalError:
+            self.close()
+            return False
+        return True
+
+    def _open(self) -> Channel | None:
+        if self._link is not None and not self._link.closed and self._channel is not None:
+            if self._channel.error is None:
+                return self._channel
+            self.close()
+        now = time.monotonic()
+        if now < self._try_at:
+            return None
+        self._try_at = now + _PAUSE
+        deadline = now + self._server.timeout
+        self._link = Link.dial(self._server, deadline=deadline, heartbeat=0)
+        self._channel = self._link.channel(deadline=deadline)
+        self._channel.exchange_declare(names.NODES, "fanout", deadline=deadline)
+        self._channel.consume(_REPLIES, "answers", no_ack=True, deadline=deadline)
+        return self._channel

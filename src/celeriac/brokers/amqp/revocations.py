@@ -1,0 +1,152 @@
+"""Revoked task ids: a stream that everybody reads from its beginning, and nobody takes anything from.
+
+1. `Revocations.revoke` appends a record: ids, and until when they count (epoch seconds).
+2. `Revocations.revoked`: all ids that count now. The first call reads the stream to its end, which it
+   recognises by a mark that it appends itself; the later ones read what has come since.
+
+RabbitMQ drops records after a week (`names.REVOKED_ARGUMENTS`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from celeriac.brokers.amqp import names
+from celeriac.brokers.amqp.inquiry import letter, read_letter
+from celeriac.brokers.amqp.lines import Desk
+from celeriac.brokers.amqp.publisher import Post, Publisher
+from celeriac.brokers.amqp.topology import Topology
+from celeriac.exceptions import OperationalError
+from celeriac.transport.amqp.channel import Channel
+from celeriac.transport.amqp.link import Link
+from celeriac.transport.amqp.url import AmqpServer
+from celeriac.transport.amqp.values import Arrival
+from celeriac.wire.identity import uuid
+
+__all__ = ["Revocations"]
+
+#: Records that the server sends ahead.
+_AHEAD: Final = 500
+#: Seconds for the mark; without it (an alarm is on) the stream ends where it is silent for `_SILENCE`.
+_MARK_TIMEOUT: Final = 2.0
+_SILENCE: Final = 0.3
+
+
+class Revocations:
+    """Thread-safe and fork-safe."""
+
+    def __init__(self, server: AmqpServer, publisher: Publisher, topology: Topology) -> None:
+        self._server = server
+        self._publisher = publisher
+        self._topology = topology
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._link: Link | None = None
+        self._channel: Channel | None = None
+        self._until: dict[str, float] = {}
+        self._next = 0  # offset of the first record that was not read
+        self._calls = 0
+
+    def revoke(self, ids: Sequence[str], ttl: float) -> None:
+        """See `Broker.revoke`."""
+        if ids:
+            self._append({"ids": list(ids), "until": time.time() + ttl}, self._server.timeout)
+
+    def revoked(self) -> Sequence[str]:
+        """See `Broker.revoked`."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._link, self._channel, self._pid = None, None, os.getpid()
+            try:
+                self._read(to_the_end=not self._calls)
+            except OperationalError:
+                self._close()
+                raise
+            self._calls += 1
+            if self._calls == 1:
+                self._close()  # most processes ask once
+            now = time.time()
+            self._until = {name: until for name, until in self._until.items() if until > now}
+            return list(self._until)
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _append(self, record: dict[str, object], timeout: float) -> None:
+        message = letter(record)
+        message.properties["delivery_mode"] = 2
+        post = Post("", names.REVOKED, message, names.REVOKED)
+        if self._publisher.post([post], time.monotonic() + timeout):
+            raise OperationalError(
+                "RabbitMQ has no stream for revoked ids; 3.9 is the first version that can."
+            )
+
+    def _read(self, *, to_the_end: bool) -> None:
+        mark = uuid()
+        if to_the_end:
+            try:
+                self._append({"mark": mark}, _MARK_TIMEOUT)
+            except OperationalError:
+                mark = ""
+        link, channel = self._open()
+        deadline = time.monotonic() + self._server.timeout
+        while True:
+            heard = link.read(_SILENCE if to_the_end else 0.0)
+            if channel.error is not None:
+                raise channel.error
+            last, ended = 0, False
+            while channel.arrivals:
+                arrival = channel.arrivals.popleft()
+                last = arrival.delivery_tag
+                ended = self._take_in(arrival) == mark or ended
+            if last:
+                channel.ack(last, multiple=True)
+                link.flush(deadline)
+            if ended or not to_the_end or (not mark and not heard):
+                return
+            if time.monotonic() > deadline:
+                raise OperationalError("RabbitMQ did not send the end of the stream of revoked ids in time.")
+
+    def _take_in(self, arrival: Arrival) -> object:
+        """Remember one record; its mark, if it is one."""
+        offset = getattr(arrival.message, "headers", {}).get("x-stream-offset")
+        if type(offset) is int:
+            if offset < self._next:  # the server sends whole chunks, from before where we asked
+                return None
+            self._next = offset + 1
+        record = read_letter(arrival.message)
+        ids, until = record.get("ids"), record.get("until")
+        if isinstance(ids, list) and isinstance(until, (int, float)):
+            for name in ids:
+                if isinstance(name, str):
+                    self._until[name] = max(until, self._until.get(name, 0.0))
+        return record.get("mark")
+
+    def _open(self) -> tuple[Link, Channel]:
+        if self._link is not None and not self._link.closed and self._channel is not None:
+            if self._channel.error is None and not self._channel.cancelled:
+                return self._link, self._channel
+            self._close()
+        deadline = time.monotonic() + self._server.timeout
+        self._link = Link.dial(self._server, deadline=deadline, heartbeat=60)
+        self._topology.forget(names.REVOKED)
+        self._topology.ensure(Desk(self._link), names.REVOKED, deadline)
+        self._channel = self._link.channel(deadline=deadline)
+        self._channel.qos(_AHEAD, deadline=deadline)
+        start = self._next or "first"
+        self._channel.consume(
+            names.REVOKED, "revoked", arguments={"x-stream-offset": start}, deadline=deadline
+        )
+        return self._link, self._channel
+
+    def _close(self) -> None:
+        if self._link is not None:
+            with contextlib.suppress(OperationalError):
+                self._link.close()
+        self._link = self._channel = None

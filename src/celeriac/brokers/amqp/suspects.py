@@ -1,0 +1,163 @@
+"""Messages that came back: what is to become of each, by what the nodes say.
+
+1. `Doubtful`: a delivery that is not handed out before its fate is known.
+2. `Doubts`: asks for all of them in one question, asks again, and decides (`Verdict`).
+3. `verdict`: the decision itself, pure.
+
+RUNNING asks again soon, and in the end the copy is parked for a while: it may run for hours. Nobody knows:
+asked again, and longer when the connections were lost just now, since the nodes that know may still be on
+their way back; then its process is lost together with what it wrote down, which is a crash. A copy that is
+only there because a publish was in doubt waits once, so that the first copy may be found running.
+
+Not here: carrying questions (`inquiry.py`), carrying decisions out (`consumer.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from celeriac.brokers.amqp.inquiry import Inquiry
+from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, Place, Word
+from celeriac.wire.message import Message, Unreadable
+
+__all__ = ["Doubtful", "Doubts", "Verdict", "verdict"]
+
+Verdict = Literal["ask", "wait", "run", "drop", "end", "park", "crash"]
+
+#: Seconds for which answers to one question are waited for.
+PATIENCE: Final = 0.5
+#: Questions without an answer that make a crash; and while nodes may be on their way back.
+ASKS: Final = 1
+ASKS_IN_TURMOIL: Final = 6
+#: Seconds after the first answer for which a younger one may come.
+COMPANY: Final = 0.1
+#: Seconds between questions about what is running; after the last one it is parked.
+RUNNING_PAUSES: Final = (0.1, 0.4, 1.0)
+
+
+@dataclass(slots=True)
+class Doubtful:
+    """One delivery in doubt. `came_back`: it was delivered before; else the publish was in doubt."""
+
+    delivery_tag: int
+    queue: str
+    tag: int
+    message: Message | Unreadable
+    marks: dict[str, Any]
+    crashes: int
+    came_back: bool
+    is_suspect: bool = False
+    patience: int = ASKS
+    asks: int = 0
+    ask_at: float = 0.0
+    runs: int = 0
+    words: list[Word] = field(default_factory=list)
+    first_word: float = 0.0
+
+    @property
+    def place(self) -> Place:
+        return self.queue, self.tag
+
+
+def verdict(doubt: Doubtful, now: float) -> tuple[Verdict, str]:
+    """What is to be done with `doubt` now, and with `end` the reason.
+
+    Example:
+        >>> doubt = Doubtful(1, "celery", 7, Unreadable("", b""), {}, 0, True, words=[Word(DONE)])
+        >>> verdict(doubt, 0.0)
+        ('drop', '')
+    """
+    fates = {word.fate for word in doubt.words}
+    if DONE in fates:
+        return "drop", ""
+    for fate in fates:
+        if fate.startswith(ENDED):
+            return "end", fate.removeprefix(ENDED)
+    if RUNNING in fates:
+        return ("park", "") if doubt.runs >= len(RUNNING_PAUSES) else ("ask", "")
+    if doubt.words:
+        if now < doubt.first_word + COMPANY:
+            return "wait", ""
+        youngest = min(doubt.words, key=lambda word: word.age)
+        return ("crash", "") if youngest.fate == CRASHED and doubt.came_back else ("run", "")
+    if now < doubt.ask_at:
+        return "wait", ""
+    return ("ask", "") if doubt.asks < doubt.patience else ("crash", "")
+
+
+class Doubts:
+    """All deliveries of one consumer that are in doubt. Used by one thread."""
+
+    def __init__(self, inquiry: Inquiry, has_node: bool) -> None:
+        self.inquiry = inquiry
+        self._has_node = has_node  # the supervisor of this process answers: when nobody hears us, wait
+        self._open: dict[Place, Doubtful] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __contains__(self, place: Place) -> bool:
+        return place in self._open
+
+    def add(self, doubt: Doubtful) -> None:
+        self._open[doubt.place] = doubt
+
+    def clear(self) -> None:
+        """The deliveries are gone with their channel."""
+        self._open.clear()
+
+    def due(self) -> float | None:
+        """Seconds until something is to be asked or decided; None: never."""
+        if not self._open:
+            return None
+        now = time.monotonic()
+        times = (d.first_word + COMPANY if d.words and not d.runs else d.ask_at for d in self._open.values())
+        return max(0.0, min(times) - now)
+
+    def decide(self) -> Iterable[tuple[Doubtful, Verdict, str]]:
+        """Take in answers, ask what is to be asked; the deliveries whose fate is known now."""
+        self._listen()
+        now = time.monotonic()
+        asking: list[Doubtful] = []
+        for doubt in list(self._open.values()):
+            what, reason = verdict(doubt, now)
+            if what == "wait":
+                continue
+            if what == "ask":
+                if RUNNING in {word.fate for word in doubt.words}:
+                    doubt.words.clear()
+                    doubt.ask_at = now + RUNNING_PAUSES[doubt.runs]
+                    doubt.runs += 1
+                    doubt.asks = 0
+                elif now >= doubt.ask_at:
+                    asking.append(doubt)
+                continue
+            del self._open[doubt.place]
+            yield doubt, what, reason
+        if asking:
+            self._ask(asking, now)
+
+    def _ask(self, asking: Sequence[Doubtful], now: float) -> None:
+        if not self.inquiry.ask([doubt.place for doubt in asking]):
+            for doubt in asking:
+                doubt.ask_at = now + PATIENCE  # nobody has heard it: it does not count
+            return
+        for doubt in asking:
+            doubt.asks += 1
+            doubt.ask_at = now + PATIENCE
+
+    def _listen(self) -> None:
+        for place, word in self.inquiry.poll():
+            doubt = self._open.get(place)
+            if doubt is not None and word.fate.startswith((RUNNING, DONE, INNOCENT, CRASHED, ENDED)):
+                if not doubt.words:
+                    doubt.first_word = time.monotonic()
+                doubt.words.append(word)
+        if self.inquiry.deaf and not self._has_node:
+            self.inquiry.deaf = False
+            for doubt in self._open.values():  # there is no node at all
+                if doubt.asks:
+                    doubt.asks, doubt.ask_at = doubt.patience, 0.0
