@@ -14,11 +14,10 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.faults.conftest import Store
 from tests.faults.harness import Journal, Node, environment
-from tests.faults.residue import residue
+from tests.faults.residue import handed_out, residue
+from tests.faults.stores import KINDS, Store
 from tests.faults.storm import Findings, Storm
-from tests.servers import RedisServer
 
 from celeriac import Celeriac
 
@@ -42,7 +41,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--store", choices=["redis", "sqlite"], default="redis")
+    parser.add_argument("--store", choices=list(KINDS), default="redis")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--every", type=float, default=1.0, help="seconds between kills")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
@@ -56,24 +55,24 @@ def _options() -> argparse.Namespace:
 
 
 def _store(name: str, folder: Path, stack: ExitStack) -> Store:
-    if name == "sqlite":
-        url = f"sqlite:///{folder / 'celeriac.db'}"
-        return Store("sqlite", url, url)
-    server = RedisServer()
-    stack.callback(server.stop)
-    return Store("redis", server.url, server.url)
+    kind = KINDS[name]
+    servers = []
+    for make in kind.servers:
+        servers.append(make())
+        stack.callback(servers[-1].stop)
+    return kind.make(folder, *servers)
 
 
 def _run(store: Store, folder: Path, options: argparse.Namespace) -> tuple[Findings, list[str]]:
     journal = Journal(folder / "journal")
     with ExitStack() as stack:
         client = Celeriac("storm", broker=store.broker, set_as_current=False)
-        client.conf.update(task_default_queue="faults", broker_publish_timeout=30.0)
+        client.conf.update(task_default_queue="faults", broker_publish_timeout=30.0, **store.conf)
         stack.callback(client.close)
         nodes = [
             stack.enter_context(
                 Node(
-                    environment(store.broker, None, journal.path),
+                    environment(store.broker, None, journal.path, store.conf),
                     "-c",
                     str(options.slots),
                     "-P",
@@ -89,7 +88,7 @@ def _run(store: Store, folder: Path, options: argparse.Namespace) -> tuple[Findi
             nodes,
             journal,
             seed=options.seed,
-            stranded=lambda: client.broker.stats(["faults"])[0].in_flight,
+            stranded=lambda: handed_out(client),
             machines=folder if options.apart else None,
         )
         findings = storm.run(options.kills, options.every)

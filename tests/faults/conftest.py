@@ -4,38 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from tests.faults.harness import Journal, Node, environment
+from tests.faults.stores import KINDS, Store
+from tests.servers import RabbitServer, RedisServer
 
 from celeriac import Celeriac
 
 pytest.register_assert_rewrite("tests.faults.load")
 
 
-class Store(NamedTuple):
-    """URLs of one broker and its result store."""
-
-    name: str
-    broker: str
-    backend: str
-
-    @property
-    def path(self) -> Path:
-        """The file of an embedded store."""
-        return Path(self.broker.removeprefix("sqlite:///"))
+#: The fixtures that lend servers.
+LENT = {RedisServer: "redis_server", RabbitServer: "rabbit_server"}
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "rabbitmq"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "sqlite":
-        (tmp_path / "store").mkdir()
-        url = f"sqlite:///{tmp_path / 'store' / 'celeriac.db'}"
-        return Store("sqlite", url, url)
-    server = request.getfixturevalue("redis_server")
-    server.flush()
-    return Store("redis", server.url, server.url)
+    kind = KINDS[request.param]
+    return kind.make(tmp_path, *(request.getfixturevalue(LENT[server]) for server in kind.servers))
 
 
 @pytest.fixture
@@ -46,7 +34,7 @@ def journal(tmp_path: Path) -> Journal:
 @pytest.fixture
 def client(store: Store) -> Iterator[Celeriac]:
     app = Celeriac("client", broker=store.broker, backend=store.backend, set_as_current=False)
-    app.conf.update(task_default_queue="faults")
+    app.conf.update(task_default_queue="faults", **store.conf)
     yield app
     app.close()
 
@@ -63,7 +51,9 @@ def node(store: Store, journal: Journal, tmp_path: Path) -> Iterator[Callable[..
         extra: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Node:
-        env = environment(store.broker, store.backend, journal.path, conf) | dict(extra or {})
+        env = environment(store.broker, store.backend, journal.path, {**store.conf, **(conf or {})}) | dict(
+            extra or {}
+        )
         found = Node(env, *arguments, name=name, log=tmp_path / f"{name}.log", **kwargs)
         nodes.append(found)
         return found

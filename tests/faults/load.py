@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.faults.conftest import Store
 from tests.faults.harness import Journal, publish_many
-from tests.faults.residue import residue
+from tests.faults.residue import drained, residue
 
 from celeriac import Celeriac, states
 from celeriac.result import AsyncResult
@@ -82,8 +82,7 @@ class Load:
         return self.journal.count("end").keys() >= ENDS and self.is_drained()
 
     def is_drained(self) -> bool:
-        stats = self.client.broker.stats(["faults"])[0]
-        return stats.depth == stats.in_flight == stats.delayed == 0
+        return drained(self.client)
 
     def check(self, entry: str | None, killed: set[int] | None) -> None:
         """Nothing lost, nothing run too often, nothing left.

@@ -2,6 +2,7 @@
 
 1. `residue`: names what is left, by looking at the store itself and not through the broker under test.
 2. `stored_ids`: the ids of the messages that wait in the queue, read likewise.
+3. `drained`, `handed_out`: through the broker, where it can tell.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import redis
+from tests.faults import rabbit
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Store
+    from tests.faults.stores import Store
+
+    from celeriac import Celeriac
 
 #: Tables of the embedded store that are empty when nothing waits, runs or serves.
 TABLES = ("message", "ready", "delayed", "claim", "lease", "serving", "idle")
@@ -25,6 +29,10 @@ def residue(store: Store) -> list[str]:
     """What is left, as lines for a person."""
     if store.name.startswith("redis"):
         return [name for name in _keys(store) if name == "faults" or name.endswith(KEYS) or ":held:" in name]
+    if rabbit.knows(store.broker):
+        return [
+            f"{name}: {ready} wait, {out} are out" for name, (ready, out) in rabbit.left(store.broker).items()
+        ]
     if store.name != "sqlite":
         return []  # nothing but the broker itself knows: `Ground.verdict` asks it
     found = []
@@ -51,8 +59,25 @@ def stored_ids(store: Store) -> list[str]:
     if store.name == "redis":
         with redis.Redis.from_url(store.broker, protocol=2) as server:
             envelopes = [json.loads(raw) for raw in server.lrange("faults", 0, -1)]
+    elif rabbit.knows(store.broker):
+        return rabbit.stored(store.broker, "faults")
     else:
         with sqlite3.connect(store.path, timeout=10) as db:
             envelopes = [json.loads(raw) for (raw,) in db.execute("SELECT raw FROM message")]
         db.close()
     return [envelope["headers"]["id"] for envelope in envelopes]
+
+
+def drained(client: Celeriac) -> bool:
+    """Nothing waits, now or later, and nothing is handed out."""
+    if rabbit.knows(client.conf.broker_url):
+        return not rabbit.left(client.conf.broker_url)
+    stats = client.broker.stats(["faults"])[0]
+    return stats.depth == stats.in_flight == stats.delayed == 0
+
+
+def handed_out(client: Celeriac) -> int:
+    """Messages that somebody holds."""
+    if rabbit.knows(client.conf.broker_url):
+        return rabbit.handed_out(client.conf.broker_url)
+    return client.broker.stats(["faults"])[0].in_flight

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.faults.harness import Journal, Node, alive, check, publish_many, until
+from tests.faults.residue import drained
 
 from celeriac import Celeriac
 from celeriac.result import AsyncResult
@@ -19,11 +20,6 @@ Start = Callable[..., Node]
 def publish(client: Celeriac, name: str, keys: list[str], *args: object) -> None:
     for key in keys:
         client.send_task(name, args=(key, *args), ignore_result=True)
-
-
-def drained(client: Celeriac) -> bool:
-    stats = client.broker.stats(["faults"])[0]
-    return stats.depth == stats.in_flight == stats.delayed == 0
 
 
 @pytest.mark.timeout(240)

@@ -1,0 +1,69 @@
+"""What a RabbitMQ under test says of its queues, without the broker under test.
+
+1. `introduce`: remembers which server a URL belongs to.
+2. `handed_out`, `left`, `stored`: messages in the hands of consumers; what waits or is handed out anywhere,
+   dead letters and revocations apart; ids of what waits in a queue.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tests.servers import RabbitServer
+
+from celeriac.transport.amqp.link import Link
+from celeriac.transport.amqp.url import parse
+
+__all__ = ["handed_out", "introduce", "knows", "left", "stored"]
+
+_servers: dict[str, RabbitServer] = {}
+
+_COUNTS = (
+    'lists:flatten([io_lib:format("~s ~b ~b;", [element(4, amqqueue:get_name(Q)) | [N || {_, N} <- '
+    "rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged])]]) || Q <- "
+    'rabbit_amqqueue:list(<<"%s">>)])'
+)
+#: Queues in which something may stay: dead letters, the stream of revocations, queues of a connection.
+_STAYS = re.compile(r".*\.celeriac\.dead|celeriac\.revoked|amq\..*|celeryev.*|.*pidbox.*")
+
+
+def introduce(url: str, server: RabbitServer) -> None:
+    """`url` is a vhost of `server`."""
+    _servers[url] = server
+
+
+def knows(url: str) -> bool:
+    """Whether `url` was introduced."""
+    return url in _servers
+
+
+def counts(url: str) -> Mapping[str, tuple[int, int]]:
+    """Queue → (ready, handed out)."""
+    vhost = url.rpartition("/")[2] or "/"
+    text = _servers[url].eval(_COUNTS % vhost)
+    found = re.findall(r"([^\";]+) (\d+) (\d+);", text)
+    return {name: (int(ready), int(out)) for name, ready, out in found}
+
+
+def left(url: str) -> dict[str, tuple[int, int]]:
+    """Queues with work in them."""
+    return {name: both for name, both in counts(url).items() if any(both) and not _STAYS.fullmatch(name)}
+
+
+def handed_out(url: str) -> int:
+    """Messages that some connection holds, unacknowledged."""
+    return sum(out for _, out in left(url).values())
+
+
+def stored(url: str, queue: str) -> list[str]:
+    """Ids of the tasks that wait in `queue`; they go back."""
+    found = []
+    link = Link.dial(parse(url), deadline=float("inf"))
+    try:
+        channel = link.channel()
+        while (arrival := channel.get(queue)) is not None:
+            found.append(arrival.message.headers["id"])  # type: ignore[union-attr]
+    finally:
+        link.close()
+    return found
