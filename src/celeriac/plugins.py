@@ -73,7 +73,7 @@ _MEMORY_BACKEND: Final = Plugin("celeriac.backends.memory:MemoryBackend")
 _SQLITE_BACKEND: Final = Plugin("celeriac.backends.sqlite:SqliteBackend")
 _REDIS_BACKEND: Final = Plugin("celeriac.backends.redis:RedisBackend", "redis")
 _DISABLED_BACKEND: Final = Plugin("celeriac.backends.disabled:DisabledBackend")
-_POSTGRES_BACKEND: Final = Plugin("celeriac.backends.postgres:PostgresBackend", "postgresql")
+_POSTGRES_BACKEND: Final = Plugin("celeriac.backends.postgres:PostgresBackend", "postgres")
 _DATABASE_BACKEND: Final = Plugin(
     "celeriac.backends.database:DatabaseBackend",
     "sqlalchemy",

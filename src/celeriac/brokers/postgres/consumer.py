@@ -6,7 +6,8 @@
 
 What may go wrong, and what then: an answer is lost, and the transaction was done or not, or is still being
 done. The next exchange first recovers: it waits for that one to end (the lease's row is locked), makes one
-that is still on its way come too late (each carries a higher turn), and compares what it holds with the tables.
+that is still on its way come too late (each carries a higher turn), and compares what it holds with the
+tables.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 2. `Batch`: messages as parameters of ``{s}enqueue``; follow-ups of settlements are such, too.
 
 A publish carries its channel's name and number, so that one that is repeated after a lost answer is
-recognised (the server keeps the last number of each channel for 15 minutes); while the first one is still being
-committed, the repetition waits for it.
+recognised (the server keeps the last number of each channel for 15 minutes); while the first one is still
+being committed, the repetition waits for it.
 """
 
 from __future__ import annotations

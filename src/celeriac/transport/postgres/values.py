@@ -13,8 +13,8 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 __all__ = [
-    "NULL", "Param", "boolean", "bytea", "byteas", "float8", "float8s", "int8", "int8s", "integer", "name_key",
-    "number", "text", "texts_of",
+    "NULL", "Param", "boolean", "bytea", "byteas", "float8", "float8s", "int8", "int8s", "integer",
+    "name_key", "number", "text", "texts_of",
 ]  # fmt: skip
 
 _TEXT, _BINARY = 0, 1

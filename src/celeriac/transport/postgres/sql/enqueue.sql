@@ -102,7 +102,9 @@ BEGIN
             SELECT
                 greatest(v_now, coalesce(to_timestamp(u.due), v_now + u.delay * interval '1 second', v_now)),
                 v_queues[u.which], u.priority, u.raw
-            FROM unnest(p_which, p_priorities, p_delays, p_dues, p_raws) AS u(which, priority, delay, due, raw)
+            FROM unnest(p_which, p_priorities, p_delays, p_dues, p_raws) WITH ORDINALITY
+                AS u(which, priority, delay, due, raw, place)
+            ORDER BY u.due NULLS FIRST, u.place  -- those that are due already come in the order of their times
             RETURNING id, queue, priority, since
         ), lined AS (
             INSERT INTO {s}line (queue, rank, since, id)
