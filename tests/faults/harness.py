@@ -147,6 +147,7 @@ class Node:
         app: str = "tests.faults.proj",
         python: str = sys.executable,
         module: str = "celeriac",
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.command = [
             python,
@@ -163,6 +164,7 @@ class Node:
         ]
         self.env = dict(env)
         self.log_path = log
+        self.prepare = prepare
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -170,7 +172,7 @@ class Node:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, env=self.env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                start_new_session=True, preexec_fn=self.prepare,
             )  # fmt: skip
 
     @property

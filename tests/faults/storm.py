@@ -67,12 +67,11 @@ class Findings(NamedTuple):
 
     def recovery(self) -> str:
         """Percentiles of `recoveries`."""
-        found = sorted(self.recoveries)
+        found = self.recoveries
         if not found:
             return "nothing came back"
         marks = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-        last = len(found) - 1
-        values = (f"{name} {found[min(last, int(len(found) * mark))]:.2f} s" for name, mark in marks.items())
+        values = (f"{name} {percentile(found, mark):.2f} s" for name, mark in marks.items())
         return f"{' · '.join(values)} ({len(found):,} tasks that ran when their worker was killed)"
 
 
@@ -169,6 +168,12 @@ class Storm:
             dead,
             recoveries(events, self.kills),
         )
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which this share of `values` lies; 0 for none."""
+    found = sorted(values)
+    return found[min(len(found) - 1, int(len(found) * share))] if found else 0.0
 
 
 def recoveries(events: Sequence[Event], kills: Sequence[Kill]) -> list[float]:

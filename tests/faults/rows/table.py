@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tests.faults.rows import networks, stalls
+from tests.faults.rows import deaths, networks, stalls, stores
 
 __all__ = ["ROWS", "Row"]
 
@@ -33,6 +33,8 @@ class Row(NamedTuple):
 
 
 ROWS: Mapping[str, Row] = {
+    "F2": Row(deaths.children, ALL, (), {"kills": 10}, {"kills": 500}),
+    "F3": Row(deaths.all_workers, ALL, ("redis",), {"count": 600, "gap": 1.0}, {"count": 10_000, "gap": 60}),
     "F4": Row(
         stalls.long_bodies, ALL, ("sqlite", "redis"), {"seconds": 5, "kills": 3}, {"seconds": 60, "kills": 30}
     ),
@@ -46,10 +48,45 @@ ROWS: Mapping[str, Row] = {
     "F7": Row(stalls.zombies, ALL, ("redis",), {"rounds": 2}, {"rounds": 100}),
     "F8": Row(stalls.starved, ALL, ("sqlite", "redis"), {"seconds": 3}, {"seconds": 30}),
     "F11": Row(networks.lost_answers, SERVED, (), {"times": 100}, {"times": 1000}),
+    "F12": Row(
+        stores.killed, SERVED, ("rabbitmq", "postgres"), {"times": 2}, {"times": 30, "down": 3.0}, own=True
+    ),
+    "F14": Row(
+        stores.sessions_ended,
+        ("rabbitmq", "postgres"),
+        ("postgres",),
+        {"rounds": 2},
+        {"rounds": 60},
+        own=True,
+    ),
+    "F15": Row(
+        stores.embedded, ("sqlite",), ("sqlite",), {"kills": 4, "lock": 3.0}, {"kills": 200, "lock": 25.0}
+    ),
     "F17": Row(networks.blackholes, SERVED, SERVED, SHORT_HOLES, {"seconds": 30}),
     "F18": Row(networks.bad_lines, SERVED, SERVED, {"seconds": 2, "latency": 1.0}, {"seconds": 60}),
     "F19": Row(networks.bursts, SERVED, SERVED, {"times": 3}, {"times": 50}),
     "F21": Row(networks.links, SERVED, SERVED, {"seconds": 3}, {"seconds": 60}),
+    "F27": Row(
+        deaths.rolling_deploy,
+        ALL,
+        ("redis",),
+        {"rounds": 3, "seconds": 3.0, "grace": 1.0},
+        {"rounds": 60, "seconds": 20.0, "grace": 10.0},
+    ),
+    "F28": Row(
+        deaths.mixed_fleet,
+        ("redis", "rabbitmq"),
+        ("redis",),
+        {"count": 1500, "kills": 2},
+        {"count": 20_000, "kills": 60},
+    ),
+    "F22": Row(stores.full_disk, ("sqlite", "redis"), ("sqlite", "redis"), {}, {}, own=True),
+    "F23": Row(stores.no_memory, ("redis", "rabbitmq"), ("redis", "rabbitmq"), {}, {}, own=True),
+    "F23c": Row(
+        stores.no_connections, ("postgres",), ("postgres",), {"seconds": 3}, {"seconds": 60}, own=True
+    ),
+    "F23d": Row(stores.descriptors, ALL, ("sqlite", "redis"), {}, {}),
+    "F24": Row(stores.emptied, ("sqlite", *SERVED), ("sqlite", *SERVED), {}, {}, own=True),
     "F25": Row(stalls.clocks, SERVED, ("redis",), {}, {}),
     "F25s": Row(stalls.host_clock, ("sqlite",), ("sqlite",), {"jumps": (3600.0, -3600.0)}, {}),
 }
