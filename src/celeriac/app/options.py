@@ -243,13 +243,15 @@ def _listed(value: Any) -> list[Any] | None:
 
 
 def patience(options: Mapping[str, Any], conf: Any) -> float:
-    """Seconds that publishing may take.
+    """Seconds that publishing may take: the call's `timeout`, else the setting.
 
-    A broker tries again until then; with `retry=False` (or no `max_retries` in the policy) one second must
-    do.
+    A broker tries again until then. With `retry=False` (or no `max_retries` in the policy) and no `timeout`
+    of its own a call has one second: enough to replace a connection that has gone stale, and no more.
     """
     limit = options.get("timeout")
-    seconds: float = conf.broker_publish_timeout if limit is None else limit
+    if limit is not None:
+        return float(limit)
+    seconds: float = conf.broker_publish_timeout
     retry = options.get("retry")
     policy = options.get("retry_policy") or conf.task_publish_retry_policy
     if retry is False or (retry is None and not conf.task_publish_retry) or policy.get("max_retries") == 0:
