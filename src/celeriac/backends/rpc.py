@@ -342,7 +342,8 @@ class _Replies:
         link, channel = self._link, self._channel
         assert link is not None
         assert channel is not None
-        link.read(_IDLE)
+        if not channel.arrivals:  # some may have come together with the answer to `consume`
+            link.read(_IDLE)
         if channel.error is not None:
             raise channel.error
         if channel.cancelled:

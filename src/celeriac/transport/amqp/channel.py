@@ -65,7 +65,7 @@ class Channel:
         self.error: ChannelClosed | None = None
         self.closed = False
         self.incoming: Content | None = None
-        self._link = link
+        self.link = link
         self._awaited: tuple[int, ...] = ()
         self._answer: list[Any] | None = None
         self._consumers = 0
@@ -197,7 +197,7 @@ class Channel:
         """
         if self.error is not None:
             raise self.error
-        link = self._link
+        link = self.link
         place = exchange, routing_key, mandatory
         method = self._publishes.get(place) or self._publish_frame(place)
         properties, body = content.dump(message)
@@ -237,8 +237,8 @@ class Channel:
             Disconnected: not in time, or the connection is gone. Either way ask `is_confirmed` for each.
         """
         self._check()
-        self._link.flush(deadline)
-        self._link.wait_for(lambda: self.error is not None or not self.unconfirmed, deadline, "confirms")
+        self.link.flush(deadline)
+        self.link.wait_for(lambda: self.error is not None or not self.unconfirmed, deadline, "confirms")
         self._check()
 
     # -- consuming
@@ -279,7 +279,7 @@ class Channel:
         """Buffered. An unknown tag makes the server close the channel (406)."""
         if self.error is not None:
             raise self.error
-        self._link.put(_pack_ack(1, self.number, 13, _ACK, delivery_tag, multiple, 0xCE))
+        self.link.put(_pack_ack(1, self.number, 13, _ACK, delivery_tag, multiple, 0xCE))
 
     def nack(self, delivery_tag: int, *, multiple: bool = False, requeue: bool = True) -> None:
         """Buffered."""
@@ -296,7 +296,7 @@ class Channel:
                 self._ask(methods.CHANNEL_CLOSE, (200, "good-bye", 0), deadline=deadline)
             except ChannelClosed:
                 return  # the server was faster
-            self._link.forget(self.number)
+            self.link.forget(self.number)
 
     # -- what comes in: called by the stream --------------------------------------------------------------
 
@@ -312,9 +312,9 @@ class Channel:
         elif method in self._awaited:
             self._answer = arguments
         elif method == methods.CHANNEL_CLOSE:
-            self.error = ChannelClosed(arguments[0], arguments[1], self._link.where)
+            self.error = ChannelClosed(arguments[0], arguments[1], self.link.where)
             self._put(methods.CHANNEL_CLOSE_OK)
-            self._link.forget(self.number)
+            self.link.forget(self.number)
         elif method == methods.BASIC_CANCEL:
             self.cancelled.append(arguments[0])
         elif method == methods.CHANNEL_FLOW:
@@ -352,7 +352,7 @@ class Channel:
         self._put(method, *arguments)
         if nowait:
             return []
-        link = self._link
+        link = self.link
         self._answer = None
         self._awaited = (
             (methods.BASIC_GET_OK, methods.BASIC_GET_EMPTY) if method == methods.BASIC_GET else (method + 1,)
@@ -367,7 +367,7 @@ class Channel:
         return answer
 
     def _put(self, method: int, *arguments: Any) -> None:
-        self._link.put(method_frame(self.number, methods.dumps(method, *arguments)))
+        self.link.put(method_frame(self.number, methods.dumps(method, *arguments)))
 
     def _check(self) -> None:
         if self.error is not None:
@@ -387,7 +387,7 @@ class Channel:
 
     def _body_frames(self, body: bytes) -> list[bytes]:
         """A body too long for one frame, or empty."""
-        step = self._link.frame_max - _AROUND
+        step = self.link.frame_max - _AROUND
         view = memoryview(body)
         frames: list[bytes] = []
         for start in range(0, len(body), step):

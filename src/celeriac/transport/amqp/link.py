@@ -148,7 +148,8 @@ class Link:
         """Take in everything that has arrived; when that is nothing, block up to `timeout` seconds for it.
 
         Also sends heartbeats that are due, and whatever `flush` would. True when anything came for a channel.
-        Never raises for a channel that the server closed: see `Channel.error`.
+        Never raises for a channel that the server closed: see `Channel.error`. Look at `arrivals` before you
+        block: every other call takes deliveries in, too.
 
         Raises:
             Disconnected: the connection is gone, or the server has been silent for two heartbeats.
