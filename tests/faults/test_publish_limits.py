@@ -163,9 +163,7 @@ def postgres_read_only(server: PostgresServer) -> Iterator[None]:
     try:
         yield
     finally:
-        server.sql(
-            "SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only"
-        )
+        server.sql("ALTER SYSTEM RESET default_transaction_read_only")
         server.sql("SELECT pg_reload_conf()")
 
 
