@@ -72,6 +72,7 @@ _READ: Final = frozenset(
         "routing_key",
         "route_name",
         "task_type",
+        "connection",
     }
 )
 
@@ -80,7 +81,6 @@ _IGNORED: Final = frozenset(
     {
         "producer",
         "publisher",
-        "connection",
         "router",
         "result_cls",
         "declare",

@@ -25,6 +25,7 @@ from celeriac.app.queues import declarations
 from celeriac.app.routes import Destination
 from celeriac.app.stack import Running, current_parent
 from celeriac.brokers.base import Outgoing
+from celeriac.exceptions import ImproperlyConfigured
 from celeriac.utils.bulk import collector_paused, uuids
 from celeriac.wire import json
 from celeriac.wire.protocol import write
@@ -145,9 +146,10 @@ class Producer:
     ) -> AsyncResult[Any]:
         if task_id is not None:
             options["task_id"] = task_id
+        connection = options.pop("connection", None)
         parent = current_parent()
         prepared = self.prepare(name, args, kwargs, options, task, parent)
-        self._publish([prepared], patience(options, self.app.conf))
+        self._publish([prepared], patience(options, self.app.conf), connection)
         result: AsyncResult[Any] = self._result(prepared.id, None, name, self.app)
         if prepared.outgoing.message.headers["ignore_result"]:
             result.ignored = True
@@ -173,10 +175,11 @@ class Producer:
                 or _before.receivers
                 or _after.receivers
             ):
+                connection = options.pop("connection", None)
                 prepared = self._prepare_all(
                     [(task.name, args, kwargs, dict(options), task) for args, kwargs in calls]
                 )
-                self._publish(prepared, patience(options, self.app.conf))
+                self._publish(prepared, patience(options, self.app.conf), connection)
                 return [self._made(one.id, task) for one in prepared]
             self._listen()
             make, place, reply_to = plan.write, plan.place, self.reply_to()
@@ -196,16 +199,21 @@ class Producer:
         return result
 
     def send(
-        self, sendings: Iterable[Sending], *, timeout: float | None = None, producer: Any = None
+        self,
+        sendings: Iterable[Sending],
+        *,
+        timeout: float | None = None,
+        producer: Any = None,
+        connection: Any = None,
     ) -> None:
-        """Publish `sendings` (a canvas's messages) in one batch.
+        """Publish `sendings` (a canvas's messages) in one batch; with `connection`, in its transaction.
 
         Raises:
             TypeError: a task known here does not take the arguments it would get; nothing was sent.
         """
         with collector_paused():
             prepared = self._prepare_all(self._known(sendings, check=True))
-            self._publish(prepared, self.timeout if timeout is None else timeout)
+            self._publish(prepared, self.timeout if timeout is None else timeout, connection)
 
     # -- for workers ----------------------------------------------------------------------------------------
 
@@ -329,16 +337,17 @@ class Producer:
 
     # -- publishing -----------------------------------------------------------------------------------------
 
-    def _publish(self, prepared: Sequence[Prepared], timeout: float) -> None:
+    def _publish(self, prepared: Sequence[Prepared], timeout: float, connection: Any = None) -> None:
         if not prepared:
             return
+        publish = self.broker.publish if connection is None else self._publish_in(connection)
         if _before.receivers:
             for one in prepared:
                 self._announce(one)
         for exchange in {one.destination.exchange for one in prepared} - self._declared:
             self._declare(exchange)
         self._listen()
-        self.broker.publish([one.outgoing for one in prepared], timeout=timeout)
+        publish([one.outgoing for one in prepared], timeout=timeout)
         if _after.receivers:
             for one in prepared:
                 message = one.outgoing.message
@@ -349,6 +358,19 @@ class Producer:
                     exchange=one.destination.info_exchange,
                     routing_key=one.destination.info_key,
                 )
+
+    def _publish_in(self, connection: Any) -> Callable[..., None]:
+        """`publish` inside the transaction of the caller's `connection`."""
+        if type(connection).__module__.partition(".")[0] == "kombu":
+            return self.broker.publish  # Celery's callers lend theirs to the broker; ours has its own
+        if not self.broker.capabilities.transactional:
+            raise ImproperlyConfigured(
+                "apply_async(connection=…) sends inside a transaction of yours, which this broker cannot do. "
+                "Use a postgresql:// broker in the same database, or send after the commit (in Django: "
+                "delay_on_commit)."
+            )
+        publish: Any = self.broker.publish
+        return partial(publish, connection=connection)
 
     def _announce(self, one: Prepared) -> None:
         """`before_task_publish`: receivers may add to headers and properties."""

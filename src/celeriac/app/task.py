@@ -239,8 +239,10 @@ class Task(Generic[P, R]):
                 `exchange`, `routing_key`, `priority`, `serializer`, `compression`, `headers`,
                 `ignore_result`, `time_limit`, `soft_time_limit` (seconds), `retry`, `retry_policy`,
                 `add_to_parent`, `reply_to`, `root_id`, `parent_id`, `group_id`, `group_index`, `chord`,
-                `chain`, `argsrepr`, `kwargsrepr`, `delivery_mode`, `timeout` (seconds for the publish). What
-                is none of these goes into the message's properties.
+                `chain`, `argsrepr`, `kwargsrepr`, `delivery_mode`, `timeout` (seconds for the publish),
+                `connection` (to the database of a postgresql:// broker: the call is sent when the transaction
+                of this connection commits, and never if it does not). What is none of these goes into the
+                message's properties.
 
         Raises:
             As `delay`; also `TypeError` for an option that looks misspelt, `QueueNotFound` for an unknown

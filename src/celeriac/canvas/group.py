@@ -118,9 +118,10 @@ class group(Signature[list[Any]]):
         if not self.tasks:
             return self.freeze()
         group_id = options.pop("task_id", None) or self.id or uuid()
+        connection = options.pop("connection", None)
         with collector_paused():
             sendings, results = self._spread(args, kwargs, {**options, "group_id": group_id})
-            _send(app, sendings)
+            _send(app, sendings, connection)
         result = app.GroupResult(group_id, results)
         parent = app.current_worker_task if add_to_parent else None
         if parent is not None:
@@ -261,8 +262,8 @@ class group(Signature[list[Any]]):
         return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
 
 
-def _send(app: Any, sendings: list[Sending]) -> None:
-    """Check the arguments of all calls, then send them in one batch.
+def _send(app: Any, sendings: list[Sending], connection: Any = None) -> None:
+    """Check the arguments of all calls, then send them in one batch; with `connection`, in its transaction.
 
     Tasks that send themselves (an `apply_async` of their own or put in place of ours, arguments that are not
     what travels) do so, one by one.
@@ -285,9 +286,10 @@ def _send(app: Any, sendings: list[Sending]) -> None:
         names = {sending.task for _, sending in alone}
         sendings = [sending for sending in sendings if sending.task not in names]
     if sendings:
-        app.producer.send(sendings)
+        app.producer.send(sendings, connection=connection)
+    within = {} if connection is None else {"connection": connection}
     for task, sending in alone:
-        task.apply_async(sending.args, sending.kwargs, **sending.options)
+        task.apply_async(sending.args, sending.kwargs, **sending.options, **within)
 
 
 def _sends_itself(task: Any) -> bool:
