@@ -8,7 +8,8 @@ import time
 from datetime import UTC, datetime
 
 from bench import pages, probe, site
-from celeriac import Celeriac, group
+from celeriac import Celeriac, group, uuid
+from celeriac.brokers.base import ConsumerSpec, Settlement
 
 SLICE = 500
 
@@ -92,6 +93,47 @@ def send_spread(count, begin, span):
     for sent in range(0, count, SLICE):
         at = begin + span * sent / count
         due.apply_many([(at,)] * min(SLICE, count - sent), eta=datetime.fromtimestamp(at, UTC))
+
+
+CLONE = """
+WITH one AS (
+    SELECT queue, priority, raw FROM celeriac.message ORDER BY id DESC LIMIT 1
+), stored AS (
+    INSERT INTO celeriac.message (since, queue, priority, raw)
+    SELECT clock_timestamp(), queue, priority, raw FROM one, generate_series(1, %s)
+    RETURNING id, queue, priority, since
+)
+INSERT INTO celeriac.line (queue, rank, since, id) SELECT queue, priority, since, id FROM stored
+"""
+_consumer = None
+_held = []
+
+
+def prepare():
+    """Have the tables made, so that this is not measured."""
+    app.broker.depth("celery")
+
+
+def fill(count):
+    """More than a slice: copies of one message, by the database itself."""
+    if count <= SLICE:
+        noop.apply_many([()] * count)
+        return
+    import psycopg
+
+    noop.delay()
+    with psycopg.connect(site.BROKER, autocommit=True) as connection:
+        connection.execute(CLONE, (count,))
+        connection.execute("VACUUM (ANALYZE)")
+
+
+def claim(count):
+    global _consumer, _held
+    if _consumer is None:
+        _consumer = app.broker.consumer(ConsumerSpec(uuid(), ["celery"], ttl=600))
+    deliveries = _consumer.exchange([Settlement(one.queue, one.tag) for one in _held], count).deliveries
+    assert len(deliveries) == count, f"{len(deliveries)} instead of {count}"
+    _held = deliveries
 
 
 def round_trip():

@@ -16,7 +16,7 @@ from bench.contender import (
 APP = "bench.contenders.celeriac.app"
 ROOT = Path(__file__).resolve().parents[3]
 REQUIREMENTS = (
-    *("-e", f"{ROOT}[redis,rabbitmq,postgresql]"),
+    *("-e", f"{ROOT}[redis,rabbitmq,postgres]"),
     *("hiredis==3.5.0", "redis==8.1.0", "msgspec==0.22.0", "psycopg[binary]==3.3.9"),
 )
 ON_RABBITMQ = RABBITMQ_MEASURES | {"rabbitmq-drain-off-1", "rabbitmq-trip-rpc", "rabbitmq-delayed"}
