@@ -50,6 +50,7 @@ _MEMORY_BROKER: Final = Plugin("celeriac.brokers.memory:MemoryBroker")
 _SQLITE_BROKER: Final = Plugin("celeriac.brokers.sqlite:SqliteBroker")
 _REDIS_BROKER: Final = Plugin("celeriac.brokers.redis:RedisBroker", "redis")
 _POSTGRES_BROKER: Final = Plugin("celeriac.brokers.postgres:PostgresBroker", "postgres")
+_AMQP_BROKER: Final = Plugin("celeriac.brokers.amqp.broker:AmqpBroker", "rabbitmq")
 
 BROKERS: Final[Mapping[str, Plugin]] = {
     "memory": _MEMORY_BROKER,
@@ -64,6 +65,9 @@ BROKERS: Final[Mapping[str, Plugin]] = {
     "valkey": _REDIS_BROKER,
     "valkeys": _REDIS_BROKER,
     "unix": _REDIS_BROKER,
+    "amqp": _AMQP_BROKER,
+    "amqps": _AMQP_BROKER,
+    "pyamqp": _AMQP_BROKER,
     "postgresql": _POSTGRES_BROKER,
     "postgres": _POSTGRES_BROKER,
     "postgresql+psycopg": _POSTGRES_BROKER,
