@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.faults import rabbit
-from tests.servers import RabbitServer, RedisServer
+from tests.servers import PostgresServer, RabbitServer, RedisCluster, RedisServer
 
 __all__ = ["KINDS", "Kind", "Store"]
 
@@ -50,6 +50,16 @@ def _redis(folder: Path, server: RedisServer) -> Store:
     return Store("redis", server.url, server.url)
 
 
+def _cluster(folder: Path, cluster: RedisCluster) -> Store:
+    cluster.flush()
+    return Store("redis-cluster", cluster.url, cluster.url)
+
+
+def _postgres(folder: Path, server: PostgresServer) -> Store:
+    url = server.database()
+    return Store("postgres", url, url)
+
+
 def _rabbitmq(folder: Path, server: RabbitServer, results: RedisServer) -> Store:
     results.flush()
     url = server.vhost()
@@ -59,12 +69,14 @@ def _rabbitmq(folder: Path, server: RabbitServer, results: RedisServer) -> Store
 
 def _quorum(folder: Path, server: RabbitServer, results: RedisServer) -> Store:
     store = _rabbitmq(folder, server, results)
-    return store._replace(name="rabbitmq-quorum", conf={"task_default_queue_type": "quorum"})
+    return store._replace(name="rabbitmq-quorum", conf={"broker_transport_options": {"queue_type": "quorum"}})
 
 
 KINDS: Mapping[str, Kind] = {
     "sqlite": Kind(_sqlite),
     "redis": Kind(_redis, (RedisServer,)),
+    "redis-cluster": Kind(_cluster, (RedisCluster,)),
+    "postgres": Kind(_postgres, (PostgresServer,)),
     "rabbitmq": Kind(_rabbitmq, (RabbitServer, RedisServer)),
     "rabbitmq-quorum": Kind(_quorum, (RabbitServer, RedisServer)),
 }
