@@ -17,9 +17,10 @@ from tests.conftest import provided
 from tests.faults.harness import Journal, Node, check, environment, until
 from tests.faults.network import Network
 from tests.faults.stream import Stream
-from tests.servers import RedisCluster, RedisSentinels, RedisServer
+from tests.servers import PostgresServer, RedisCluster, RedisSentinels, RedisServer
 
 from celeriac import Celeriac
+from celeriac.plugins import BROKERS
 from celeriac.transport.redis.pool import slot_of
 
 Client = Callable[..., Celeriac]
@@ -297,3 +298,37 @@ def test_the_ready_file_tells_whether_the_worker_is_at_work(
             assert not ready.exists()
     finally:
         server.stop()
+
+
+# -- PostgreSQL ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("postgresql" not in BROKERS, reason="this version has no PostgreSQL broker")
+def test_a_standby_is_promoted_under_load(journal: Journal, tmp_path: Path, client: Client) -> None:
+    """The primary is killed; its synchronous standby, which has every commit, takes over. Nothing is lost."""
+    primary = provided(PostgresServer)
+    standby = provided(lambda: PostgresServer(primary=primary))
+    try:
+        database = primary.database("jobs")
+        primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.sql("SELECT pg_reload_conf()")
+        until(lambda: primary.sql("SELECT sync_state FROM pg_stat_replication") == "sync", 10)
+        urls = f"{database};{database.replace(str(primary.port), str(standby.port))}"
+        app = client(urls)
+        stream = Stream(app, tmp_path / "produced", pause=0.005)
+        with worker(tmp_path, journal, urls) as node:
+            pid = node.pid
+            until((tmp_path / "ready").exists, 20)
+            stream.start()
+            resumed(journal, 20)
+            primary.kill()
+            until(lambda: stream.unknown, 20, "a publish fails meanwhile")
+            standby.promote()
+            up = time.monotonic()
+            assert resumed(journal, 15) < 15
+            until((tmp_path / "ready").exists, 10)
+            assert time.monotonic() - up < 15
+            finish(node, pid, stream, journal)
+    finally:
+        standby.stop()
+        primary.stop()

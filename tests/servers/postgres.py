@@ -65,6 +65,7 @@ class PostgresServer(Server):
 
     Args:
         settings: of `postgresql.conf`, e.g. ``{"max_connections": 20, "fsync": "off"}``.
+        primary: follow this server as its standby, until `promote`.
 
     Example::
 
@@ -77,8 +78,11 @@ class PostgresServer(Server):
     end_signal = signal.SIGQUIT  # an immediate shutdown, which takes its shared memory along
     patience = 60.0
 
-    def __init__(self, settings: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, settings: Mapping[str, object] | None = None, primary: PostgresServer | None = None
+    ) -> None:
         super().__init__("postgres")
+        self._primary = primary
         self._user = _other_user()
         self._bin = Path(find_postgres())
         self._databases = 0
@@ -94,8 +98,12 @@ class PostgresServer(Server):
         if self._user is not None:
             os.chown(self.folder, self._user, -1)
             self._let_read()
-        self._run("initdb", "-D", str(self.folder / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8",
-                  "--locale=C", "--no-sync")  # fmt: skip
+        data = str(self.folder / "data")
+        if self._primary is None:
+            self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C",
+                      "--no-sync")  # fmt: skip
+        else:
+            self._run("pg_basebackup", "-D", data, "-d", self._primary.url, "-R", "-c", "fast", "--no-sync")
         lines = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -156,6 +164,10 @@ class PostgresServer(Server):
             cursor = connection.execute(statement)  # type: ignore[call-overload]
             rows = cursor.fetchall() if cursor.description else []
         return "\n".join("|".join(map(str, row)) for row in rows)
+
+    def promote(self) -> None:
+        """End following the primary; return when it takes writes."""
+        self.sql("SELECT pg_promote()")
 
     def database(self, name: str | None = None) -> str:
         """Make a fresh, empty database (isolation between tests); its URL."""

@@ -34,6 +34,7 @@ _KEEPALIVE: Final = {
 }
 _OURS: Final = ("schema", "table_prefix", "auto_migrate", "listen", "timeout")
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+_LIST: Final = re.compile(r";(?=\s*[\w+]+://)")
 _PREFIX: Final = re.compile(r"([a-z_][a-z0-9_]{0,19})?")
 
 
@@ -82,23 +83,29 @@ class Server(NamedTuple):
 
         Args:
             url: as libpq takes it; the schemes ``postgres`` and ``postgresql+psycopg`` mean the same. Our own
-                options may stand in the query.
+                options may stand in the query. Several URLs joined by ``;`` are one with several hosts. Of
+                several hosts the first that takes writes is used, unless `target_session_attrs` says else.
             options: `schema` (``celeriac``), `table_prefix`, `auto_migrate` (True), `listen` (``auto`` or
                 ``off``), `timeout` and `connect_timeout` (seconds).
 
         Raises:
             ImproperlyConfigured: an option has no such value.
         """
-        rest = url.partition("://")[2]
-        place, _, query = rest.partition("?")
+        place, query = _one(url)
         asked = dict(parse_qsl(query, keep_blank_values=True))
         given = {key: asked.pop(key) for key in _OURS if key in asked}
         given = {**{key: options[key] for key in _OURS if key in options}, **given}
-        connect_timeout = asked.pop("connect_timeout", None) or options.get("connect_timeout")
-        libpq = {**_KEEPALIVE, "application_name": "celeriac", **asked}
+        connect_timeout = (
+            asked.pop("connect_timeout", None)
+            or options.get("connect_timeout")
+            or options.get("socket_connect_timeout")  # what the setting `broker_connection_timeout` becomes
+        )
         authority, _, database = place.partition("/")
         user, _, hosts = authority.rpartition("@")
         hosts = hosts or asked.get("host", "") or asked.get("service", "")
+        if "," in hosts:  # a standby takes no writes, so it is none of those to fail over to
+            asked.setdefault("target_session_attrs", "read-write")
+        libpq = {**_KEEPALIVE, "application_name": "celeriac", **asked}
         schema = _matching(_NAME, "schema", given.get("schema", SCHEMA))
         prefix = _matching(_PREFIX, "table_prefix", given.get("table_prefix", ""))
         database = unquote(database) or asked.get("dbname", "") or unquote(user.partition(":")[0])
@@ -112,6 +119,23 @@ class Server(NamedTuple):
             _yes_or_no("auto_migrate", given.get("auto_migrate", True)),
             _listen(given.get("listen", "auto")),
         )
+
+
+def _one(url: str) -> tuple[str, str]:
+    """What follows the scheme, before and behind the question mark; of a list, with all of its hosts."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for part in _LIST.split(url):
+        place, _, query = part.strip().partition("://")[2].partition("?")
+        authority, slash, database = place.partition("/")
+        user, at, host = authority.rpartition("@")
+        found.setdefault((f"{user}{at}", f"{slash}{database}", query), []).append(host)
+    if len(found) > 1:
+        raise ImproperlyConfigured(
+            "The PostgreSQL URLs of a list must differ in host and port only: they are to be one database "
+            "and its standbys."
+        )
+    [((user, database, query), hosts)] = found.items()
+    return f"{user}{','.join(hosts)}{database}", query
 
 
 def _matching(pattern: re.Pattern[str], key: str, value: object) -> str:
