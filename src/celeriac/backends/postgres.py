@@ -20,6 +20,7 @@ from celeriac.backends.postgres_hub import Hub, PostgresWatch
 from celeriac.transport.postgres.link import Link, Refused
 from celeriac.transport.postgres.pool import pool
 from celeriac.transport.postgres.results import ResultTable
+from celeriac.transport.postgres.tables import PostgresTables
 from celeriac.transport.postgres.values import NULL, bytea, float8, int8, integer, name_key
 
 __all__ = ["PostgresBackend", "PostgresWatch"]
@@ -62,6 +63,7 @@ class PostgresBackend:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._pool = pool(url, options)
         server = self.server = self._pool.server
+        self.tables = PostgresTables(server)
         self._table = ResultTable(server)
         self._save, self._load, self._delete = (server.sql(each).encode() for each in (_SAVE, _LOAD, _DELETE))
         self._expire = [server.sql(_EXPIRE % (name, name)).encode() for name in ("result", "saved_group")]

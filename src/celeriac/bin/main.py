@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "beat": "celeriac.bin.beat:beat",
     "call": "celeriac.bin.call:call",
     "completion": "celeriac.bin.completion:completion",
+    "db": "celeriac.bin.db:db",
     "dead": "celeriac.bin.dead:dead",
     "help": "celeriac.bin.help:help_",
     "list": "celeriac.bin.list:list_",

@@ -74,6 +74,8 @@ __all__ = [
     "ResultTarget",
     "Settlement",
     "StoredResult",
+    "Tables",
+    "TablesStatus",
     "Trail",
     "Verdict",
     "Word",
@@ -299,6 +301,30 @@ class QueueStats(NamedTuple):
     delayed: int
     dead: int
     consumers: int
+
+
+class TablesStatus(Protocol):
+    """Which version of our tables is at `where`; 0: none. `wanted` is the one that this program works with."""
+
+    @property
+    def where(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def wanted(self) -> int: ...
+
+
+class Tables(Protocol):
+    """What a broker in a database that others look after has as its attribute `tables`."""
+
+    def status(self) -> TablesStatus:
+        """Looks, and changes nothing."""
+
+    def migrate(self) -> TablesStatus:
+        """Brings the tables to the wanted version; what they are then."""
+
+    def script(self, version: int = 0) -> str:
+        """The SQL that leads from `version` to the wanted one, for people who apply it by hand."""
 
 
 class Consumer(Protocol):

@@ -23,6 +23,7 @@ from celeriac.brokers.postgres.publisher import Publisher
 from celeriac.brokers.postgres.routes import Routes
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.transport.postgres.pool import pool
+from celeriac.transport.postgres.tables import PostgresTables
 from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["PostgresBroker"]
@@ -50,6 +51,7 @@ class PostgresBroker:
         self._publisher = Publisher(self._pool, self._routes)
         self.publish = self._publisher.publish  # bound, not wrapped: it is on the way of every `delay()`
         self._inspector = Inspector(self._pool)
+        self.tables = PostgresTables(self.server)
 
     def declare(self, queues: Sequence[Queue]) -> None:
         self._routes.declare(queues)

@@ -8,6 +8,7 @@
 | `pool.py`       | `Pool`: idle links, repetition within a deadline, forks; `pool()` one per server    |
 | `schema.py`     | versions, migrations, who makes the tables                                          |
 | `sql/`          | the tables and functions themselves                                                 |
+| `tables.py`     | the same for the command line                                                       |
 | `foreign.py`    | the connection of a caller: psycopg, SQLAlchemy, Django                             |
 
 Nothing here keeps state in a session (no named statements, no session locks, no settings), so a pooler in
