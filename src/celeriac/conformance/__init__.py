@@ -23,6 +23,7 @@ import pytest
 
 pytest.register_assert_rewrite(
     "celeriac.conformance.administration",
+    "celeriac.conformance.connections",
     "celeriac.conformance.kit",
     "celeriac.conformance.leasing",
     "celeriac.conformance.machine",
@@ -32,6 +33,7 @@ pytest.register_assert_rewrite(
 )
 
 from celeriac.conformance.administration import AdministrationContract  # noqa: E402
+from celeriac.conformance.connections import ConnectionContract  # noqa: E402
 from celeriac.conformance.leasing import LeaseContract  # noqa: E402
 from celeriac.conformance.publishing import PublishContract  # noqa: E402
 from celeriac.conformance.receiving import ReceiveContract  # noqa: E402
@@ -40,5 +42,7 @@ from celeriac.conformance.results import ResultBackendContract  # noqa: E402
 __all__ = ["BrokerContract", "ResultBackendContract"]
 
 
-class BrokerContract(PublishContract, ReceiveContract, LeaseContract, AdministrationContract):
+class BrokerContract(
+    PublishContract, ReceiveContract, LeaseContract, ConnectionContract, AdministrationContract
+):
     """Everything a broker promises. Subclass it; see the head of this package."""

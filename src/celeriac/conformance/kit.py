@@ -75,6 +75,8 @@ class StoreKit:
 
     #: Seconds of the shortest lease that the store can tell from none.
     blink: ClassVar[float] = 0.02
+    #: Seconds of the shortest difference between two due times that the store can tell.
+    grain: ClassVar[float] = 0.01
 
     @pytest.fixture
     def url(self) -> str:
@@ -89,6 +91,10 @@ class StoreKit:
     def plant(self, url: str, queue: str, raw: bytes) -> None:
         """Put `raw` on `queue` as a foreign producer could."""
         raise NotImplementedError("override `plant`: write raw bytes to the queue, past the broker")
+
+    def cut(self, url: str) -> None:
+        """Close all connections to the store from its side. Needed where there are no leases."""
+        raise NotImplementedError("override `cut`: close every client's connection")
 
     @pytest.fixture
     def connect(self, url: str, options: Mapping[str, Any]) -> Iterator[Callable[[], Broker]]:

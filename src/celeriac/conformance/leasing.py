@@ -14,7 +14,13 @@ __all__ = ["LeaseContract"]
 
 
 class LeaseContract(StoreKit):
-    """What leases promise."""
+    """What leases promise. `ConnectionContract` has what takes their place where there are none."""
+
+    @pytest.fixture(autouse=True)
+    def _only_with_leases(self, request: pytest.FixtureRequest) -> None:
+        of_leases = request.function.__qualname__.startswith("LeaseContract.")
+        if of_leases and not request.getfixturevalue("connect")().capabilities.leases:
+            pytest.skip("this broker has no leases: see ConnectionContract")
 
     def crash(self, broker: Broker, times: int = 1, queue: str = "celery") -> Delivery:
         """Take the next message of `queue` and let its process die while running it, `times` over."""

@@ -141,7 +141,8 @@ class PublishContract(StoreKit):
 
     # -- priority --------------------------------------------------------------------------------------------
 
-    def test_priority_0_is_most_urgent_or_priorities_are_refused(self, broker: Broker) -> None:
+    def test_the_most_urgent_priority_goes_first_or_priorities_are_refused(self, broker: Broker) -> None:
+        broker.declare([Queue("celery", max_priority=10)])
         batch = [out(f"p{p}-{n}", priority=p) for n in range(2) for p in (9, 0, 6, 3)]
         if not broker.capabilities.priority:
             with pytest.raises(ImproperlyConfigured, match="priorit"):
@@ -149,8 +150,10 @@ class PublishContract(StoreKit):
             return
         broker.publish(batch)
         _, consumer = self.consumer(broker)
-        expected = [f"p{p}-{n}" for p in (0, 3, 6, 9) for n in range(2)]
-        assert ids(broker.browse("celery", 10)) == expected
+        urgent = sorted((0, 3, 6, 9), key=lambda p: abs(p - broker.capabilities.most_urgent))
+        expected = [f"p{p}-{n}" for p in urgent for n in range(2)]
+        if broker.capabilities.browse:
+            assert ids(broker.browse("celery", 10)) == expected
         assert ids(self.drain(consumer, limit=3)) == expected
 
     # -- delay -----------------------------------------------------------------------------------------------
@@ -165,7 +168,8 @@ class PublishContract(StoreKit):
         _, consumer = self.consumer(broker)
         received = consumer.exchange((), 10)
         assert not received.deliveries
-        assert received.next_due == pytest.approx(0.6, abs=0.4)
+        if broker.capabilities.census:
+            assert received.next_due == pytest.approx(0.6, abs=0.4)
         assert broker.depth("celery") == 0
         until(lambda: consumer.exchange((), 10).deliveries)
         assert time.time() - begun >= 0.595
@@ -176,13 +180,14 @@ class PublishContract(StoreKit):
         _, consumer = self.consumer(broker)
         received = consumer.exchange((), 10)
         assert sorted(ids(received.deliveries)) == ["past", "zero"]
-        assert received.next_due == pytest.approx(3600, abs=5)
+        if broker.capabilities.census:
+            assert received.next_due == pytest.approx(3600, abs=5)
 
     def test_messages_that_are_due_come_in_the_order_of_their_times(self, broker: Broker) -> None:
-        due = time.time() + 0.1
-        broker.publish([out("c", due=due + 0.02), out("a", due=due), out("b", due=due + 0.01)])
+        due, grain = time.time() + 10 * self.grain, self.grain
+        broker.publish([out("c", due=due + 2 * grain), out("a", due=due), out("b", due=due + grain)])
+        until(lambda: time.time() > due + 5 * grain and broker.depth("celery") == 3)
         _, consumer = self.consumer(broker)
-        until(lambda: time.time() > due + 0.05)
         assert ids(self.drain(consumer)) == ["a", "b", "c"]
 
     def test_next_due_is_none_when_nothing_is_delayed(self, broker: Broker) -> None:
@@ -195,8 +200,11 @@ class PublishContract(StoreKit):
     def test_a_delayed_message_keeps_its_priority(self, broker: Broker) -> None:
         if not (broker.capabilities.delay and broker.capabilities.priority):
             return  # each is refused by its own test
-        due = time.time() + 0.1
-        broker.publish([out("low", due=due, priority=9), out("high", due=due + 0.01, priority=0)])
-        until(lambda: time.time() > due + 0.05)
+        broker.declare([Queue("celery", max_priority=10)])
+        due, high = time.time() + 10 * self.grain, broker.capabilities.most_urgent
+        broker.publish(
+            [out("low", due=due, priority=9 - high), out("high", due=due + self.grain, priority=high)]
+        )
+        until(lambda: time.time() > due + 5 * self.grain and broker.depth("celery") == 2)
         _, consumer = self.consumer(broker)
         assert ids(self.drain(consumer)) == ["high", "low"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from celeriac.backends.base import ResultBackend
-from celeriac.brokers.base import ACK, DEAD, REQUEUE, Broker, Consumer, Settlement, StoredResult
+from celeriac.brokers.base import ACK, DEAD, REQUEUE, Broker, Consumer, Queue, Settlement, StoredResult
 from celeriac.conformance.kit import StoreKit, ack, ids, out, until
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.wire.message import Unreadable
@@ -115,7 +115,7 @@ class ReceiveContract(StoreKit):
         broker.publish([out("a")])
         consumer_id, consumer = self.consumer(broker)
         received = consumer.exchange((), 1)
-        assert broker.stats(["celery"])[0].in_flight == 1
+        assert broker.stats(["celery"])[0].in_flight == (1 if broker.capabilities.census else 0)
         received = consumer.exchange(ack(*received.deliveries, verdict=ACK), 10)
         assert not received.stale
         assert not received.deliveries
@@ -123,24 +123,29 @@ class ReceiveContract(StoreKit):
         assert broker.release(consumer_id, ["celery"]) == 0
         assert broker.depth("celery") == 0
 
-    def test_requeue_is_back_to_the_front_and_not_counted_as_a_crash(self, broker: Broker) -> None:
+    def test_requeue_is_back_and_not_counted_as_a_crash(self, broker: Broker) -> None:
+        """To the front, under a lease; elsewhere it is a new copy, behind the others."""
         broker.publish([out("a"), out("b"), out("c")])
         _, consumer = self.consumer(broker)
         first, second = consumer.exchange((), 2).deliveries
         consumer.exchange(ack(first, second, verdict=REQUEUE), 0)
         assert broker.depth("celery") == 3
         again = consumer.exchange((), 10).deliveries
-        assert sorted(ids(again)[:2]) == ["a", "b"]
-        assert ids(again)[2] == "c"
+        if broker.capabilities.leases:
+            assert sorted(ids(again)[:2]) == ["a", "b"]
+            assert ids(again)[2] == "c"
+        assert sorted(ids(again)) == ["a", "b", "c"]
         assert [delivery.crashes for delivery in again] == [0, 0, 0]
 
     def test_requeue_keeps_the_priority(self, broker: Broker) -> None:
         if not broker.capabilities.priority:
             return  # refused at publish, by its own test
-        broker.publish([out("low", priority=9)])
+        broker.declare([Queue("celery", max_priority=10)])
+        high = broker.capabilities.most_urgent
+        broker.publish([out("low", priority=9 - high)])
         _, consumer = self.consumer(broker)
         (low,) = consumer.exchange((), 1).deliveries
-        broker.publish([out("high", priority=0)])
+        broker.publish([out("high", priority=high)])
         consumer.exchange(ack(low, verdict=REQUEUE), 0)
         assert ids(self.drain(consumer)) == ["high", "low"]
 
@@ -170,8 +175,9 @@ class ReceiveContract(StoreKit):
         received = consumer.exchange(ack(*received.deliveries, followups=followups), 10)
         assert ids(received.deliveries) == ["next"]
         assert broker.depth("other") == 1
-        assert broker.stats(["celery"])[0].delayed == 1
-        assert received.next_due == pytest.approx(600, abs=5)
+        if broker.capabilities.census:
+            assert broker.stats(["celery"])[0].delayed == 1
+            assert received.next_due == pytest.approx(600, abs=5)
 
     def test_a_followup_that_no_queue_takes_is_a_dead_letter(self, broker: Broker) -> None:
         broker.publish([out("a")])
@@ -209,7 +215,8 @@ class ReceiveContract(StoreKit):
         received = consumer.exchange(ack(first, followups=[out("x", "other")]), 0)
         assert list(received.stale) == [first.tag]
         assert broker.depth("other") == 0
-        assert broker.stats(["celery"])[0].in_flight == 1
+        if broker.capabilities.census:
+            assert broker.stats(["celery"])[0].in_flight == 1
         assert not consumer.exchange(ack(second), 0).stale
 
     def test_a_settlement_is_accepted_only_while_its_consumer_holds_the_tag(self, broker: Broker) -> None:
@@ -231,7 +238,7 @@ class ReceiveContract(StoreKit):
         unknown = a._replace(tag=a.tag + 10_000_000)
         received = consumer.exchange(ack(a, unknown, b), 0)
         assert list(received.stale) == [unknown.tag]
-        assert broker.stats(["celery"])[0].in_flight == 0
+        assert broker.stats(["celery"])[0][1:4:2] == (0, 0)
 
     # -- results that ride on settlements --------------------------------------------------------------------
 
@@ -335,6 +342,8 @@ class ReceiveContract(StoreKit):
 
     def test_wait_returns_when_a_dead_consumer_is_released(self, connect: Callable[[], Broker]) -> None:
         broker = connect()
+        if not broker.capabilities.leases:
+            return  # see `ConnectionContract`
         broker.publish([out("a")])
         dead_id, dead = self.consumer(broker)
         assert dead.exchange((), 1).deliveries

@@ -50,6 +50,8 @@ FAREWELL: Final = 5.0
 ADRIFT: Final = 10_000
 #: Seconds between attempts to publish what could not be published.
 RETRY: Final = 0.5
+#: Seconds after which all nodes are told that a delivery is done whose acknowledgement was lost.
+TELL: Final = (0.0, 1.0, 3.0)
 _NOTHING: Final[Sequence[int]] = ()
 
 
@@ -75,6 +77,7 @@ class AmqpConsumer:
         self._published: set[Place] = set()  # what these owe is out; only their acknowledgement is missing
         self._later: list[Settlement] = []
         self._retry_at = 0.0
+        self._news: list[tuple[float, list[Place]]] = []  # (when to tell, what is done)
         self._alarm = Alarm()
         self._farewell = farewell
         self._is_hungry = True
@@ -89,13 +92,15 @@ class AmqpConsumer:
         intake = self._intake
         try:
             intake.service()
+            no_more = limit <= 0 and (not settlements or any(end.verdict == REQUEUE for end in settlements))
+            if no_more:
+                intake.pause()  # first: what is given back must not come here again
             stale = self._settle([*self._later, *settlements]) if settlements or self._later else _NOTHING
-            if limit > 0 and not self._later:
-                deliveries = intake.take(limit)
-            else:
-                deliveries = []
-                if not settlements and limit <= 0:
-                    self._relieve()
+            deliveries = intake.take(limit) if limit > 0 and not self._later else []
+            if no_more:
+                self._relieve()
+            if self._news:
+                self._tell()
             intake.flush()
         except OperationalError:
             self._lose()
@@ -110,6 +115,8 @@ class AmqpConsumer:
         try:
             while not self._alarm.ringing:
                 intake.service()
+                if self._news:
+                    self._tell()
                 if self._later and time.monotonic() >= self._retry_at:
                     self._settle(self._later)
                 if self._is_hungry and intake.is_ready():
@@ -123,7 +130,7 @@ class AmqpConsumer:
                         self._relieve()
                     else:
                         pause = min(pause, LONG)
-                if self._later:
+                if self._later or self._news:
                     pause = min(pause, RETRY)
                 intake.flush()
                 self._alarm.wait(pause, *intake.filenos())
@@ -227,9 +234,18 @@ class AmqpConsumer:
             self._trail.concluded([tag for _, tag in places])
         told = [place for place in places if self._adrift.pop(place, None) is not None]
         if told:
-            self._inquiry.tell(told)
+            now = time.monotonic()
+            self._news += [(now + pause, told) for pause in TELL]
         self._intake.settle(places)
         self._published.difference_update(places)
+
+    def _tell(self) -> None:
+        """Say what is done whose acknowledgement was lost; more than once, since those who are to hear it may
+        be reconnecting as well."""
+        now = time.monotonic()
+        due = [places for when, places in self._news if when <= now]
+        if due and self._inquiry.tell([place for places in due for place in places]):
+            self._news = [news for news in self._news if news[0] > now]
 
     def _copy(self, place: Place, held: Held) -> Post:
         if held.crashes:

@@ -303,6 +303,8 @@ class Intake:
                 return [suspect]
         if now < self._alone_until or (now < self._quiet_until and self.held):
             return []
+        if self._doubts and self._doubts.are_fresh():  # they were first
+            return []
         self._tune(limit, now)
         stock, held = self.stock, self.held
         taken: list[Delivery] = []
@@ -366,6 +368,8 @@ class Intake:
         now = _monotonic()
         if now >= self._look_at:
             return True
+        if self._doubts and self._doubts.are_fresh():
+            return False
         return bool(self.stock) and now >= self._alone_until and (not self.held or now >= self._quiet_until)
 
     def _look(self, now: float) -> Delivery | None:

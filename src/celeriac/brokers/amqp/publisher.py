@@ -25,7 +25,7 @@ from celeriac.brokers.amqp.lines import PAUSES, Line, Lines
 from celeriac.brokers.amqp.topology import Topology
 from celeriac.brokers.base import Outgoing
 from celeriac.brokers.routing import unroutable
-from celeriac.exceptions import EncodeError, OperationalError
+from celeriac.exceptions import EncodeError, OperationalError, QueueNotFound
 from celeriac.transport.amqp.values import Blocked, ChannelClosed, Refused
 from celeriac.wire.amqp import AGAIN, DUE
 from celeriac.wire.identity import delivery_tag
@@ -72,20 +72,28 @@ class Publisher:
             failpoints.begin("publish")
         deadline = _monotonic() + (self._lines.server.timeout if timeout is None else timeout)
         outs: dict[str, Outgoing] = {}
-        returned = self._deliver(batch, deadline, outs)
+        returned = self._deliver(batch, deadline, outs, [])
         if returned:
             raise unroutable(outs[_name(returned[0])])
 
     def post(self, posts: Sequence[Post | Outgoing], deadline: float) -> list[Post]:
         """Store `posts`; return those that found no queue."""
-        return self._deliver(posts, deadline, {}) if posts else []
+        homeless: list[Post] = []
+        return [*self._deliver(posts, deadline, {}, homeless, strict=False), *homeless] if posts else []
 
     # -- attempts -------------------------------------------------------------------------------------------
 
     def _deliver(
-        self, batch: Sequence[Post | Outgoing], deadline: float, outs: dict[str, Outgoing]
+        self,
+        batch: Sequence[Post | Outgoing],
+        deadline: float,
+        outs: dict[str, Outgoing],
+        homeless: list[Post],
+        *,
+        strict: bool = True,
     ) -> list[Post]:
-        """Try until everything is answered for; return what no queue takes."""
+        """Try until everything is answered for; return what no queue takes. `homeless`: those whose exchange
+        does not exist, which is an error when `strict`."""
         pause = PAUSES[0]
         rest: Sequence[Post | Outgoing] = batch
         returned: list[Post] = []
@@ -95,7 +103,7 @@ class Publisher:
             posts: list[Post] = []
             sequence: dict[int, Post] = {}
             try:
-                posts = self._addressed(line, rest, deadline, outs)
+                posts = self._addressed(line, rest, deadline, outs, None if strict else homeless)
                 self._send(line, posts, deadline, sequence)
                 self._lines.give(line)
                 rest = []
@@ -139,7 +147,12 @@ class Publisher:
                 return returned
 
     def _addressed(
-        self, line: Line, batch: Sequence[Post | Outgoing], deadline: float, outs: dict[str, Outgoing]
+        self,
+        line: Line,
+        batch: Sequence[Post | Outgoing],
+        deadline: float,
+        outs: dict[str, Outgoing],
+        homeless: list[Post] | None,
     ) -> list[Post]:
         """`batch` as posts, everything they need being declared."""
         topology = self._topology
@@ -156,17 +169,22 @@ class Publisher:
             if priority != message.properties.get("priority", 0):
                 message.properties["priority"] = priority
             outs[message.properties["message_id"]] = one
-            if countdown is not None or due is not None:
-                left = countdown if countdown is not None else (due or 0.0) - time.time()
+            try:
+                left = 0.0
+                if countdown is not None or due is not None:
+                    left = countdown if countdown is not None else (due or 0.0) - time.time()
                 if left > 0:
                     posts += self._delayed(line, one, message, left, deadline)
-                    continue
-            if queue or not exchange:
-                topology.ensure(line, queue or key, deadline)
-                posts.append(Post("", queue or key, message, queue or key))
-            else:
-                topology.ensure_exchange(line, one, deadline)
-                posts.append(Post(exchange, key, message))
+                elif queue or not exchange:
+                    topology.ensure(line, queue or key, deadline)
+                    posts.append(Post("", queue or key, message, queue or key))
+                else:
+                    topology.ensure_exchange(line, one, deadline)
+                    posts.append(Post(exchange, key, message))
+            except QueueNotFound:
+                if homeless is None:
+                    raise
+                homeless.append(Post(exchange, key, message))
         return posts
 
     def _delayed(

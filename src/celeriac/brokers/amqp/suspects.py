@@ -28,12 +28,15 @@ __all__ = ["Doubtful", "Doubts", "Verdict", "verdict"]
 Verdict = Literal["ask", "wait", "run", "drop", "end", "park", "crash"]
 
 #: Seconds for which answers to one question are waited for.
-PATIENCE: Final = 0.5
-#: Questions without an answer that make a crash; and while nodes may be on their way back.
-ASKS: Final = 1
+PATIENCE: Final = 0.35
+#: Questions without an answer that make a crash: the first may come while a worker is being killed, and
+#: nobody can read yet what it wrote down. And while nodes may be on their way back.
+ASKS: Final = 2
 ASKS_IN_TURMOIL: Final = 6
 #: Seconds after the first answer for which a younger one may come.
-COMPANY: Final = 0.1
+COMPANY: Final = 0.05
+#: Seconds for which what came back keeps back what is behind it.
+FIRST: Final = 0.2
 #: Seconds between questions about what is running; after the last one it is parked.
 RUNNING_PAUSES: Final = (0.1, 0.4, 1.0)
 
@@ -56,6 +59,7 @@ class Doubtful:
     runs: int = 0
     words: list[Word] = field(default_factory=list)
     first_word: float = 0.0
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def place(self) -> Place:
@@ -104,6 +108,13 @@ class Doubts:
 
     def add(self, doubt: Doubtful) -> None:
         self._open[doubt.place] = doubt
+
+    def are_fresh(self) -> bool:
+        """Something came back a moment ago: what is to become of it will be known in another one."""
+        since = time.monotonic() - FIRST
+        return any(
+            doubt.since > since and doubt.came_back and not doubt.runs for doubt in self._open.values()
+        )
 
     def clear(self) -> None:
         """The deliveries are gone with their channel."""
