@@ -28,7 +28,7 @@ def db() -> None:
 @db.command("status", cls=Command)
 @click.pass_context
 def status(ctx: click.Context) -> None:
-    """Show which version of the tables is there. Changes nothing; exits with 1 when it is not the wanted one."""
+    """Show which version of the tables is there; exits with 1 when it is not the wanted one."""
     context: CLIContext = ctx.obj
     fit = True
     for tables in _tables(context):

@@ -304,7 +304,7 @@ class QueueStats(NamedTuple):
 
 
 class TablesStatus(Protocol):
-    """Which version of our tables is at `where`; 0: none. `wanted` is the one that this program works with."""
+    """Which version of our tables is at `where`; 0: none. `wanted`: the one that this program needs."""
 
     @property
     def where(self) -> str: ...

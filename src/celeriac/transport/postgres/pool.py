@@ -91,6 +91,11 @@ class Pool:
                     self._is_prepared = True
         return link
 
+    def forget_tables(self) -> None:
+        """Look again whether the tables are there, with the next link: somebody may have dropped them."""
+        self._is_prepared = False
+        self.close()
+
     def run(self, work: Callable[[Link, float], T], *, timeout: float | None = None) -> T:
         """Do `work(link, deadline)`; reconnect and repeat until the deadline.
 
