@@ -164,6 +164,8 @@ def load_headers(data: bytes, at: int, end: int) -> dict[str, Any]:
         for key, value in known[1]:
             headers[key] = value.copy()
         at = found + skip
+        if at > end:
+            raise Malformed("a header breaks off")
         length = _u32(data, at - 4)[0]
         value = data[at : at + length]
         at += length
