@@ -17,13 +17,23 @@ from tests.conftest import provided
 from tests.faults.harness import Journal, Node, check, environment, until
 from tests.faults.network import Network
 from tests.faults.stream import Stream
-from tests.servers import PostgresServer, RedisCluster, RedisSentinels, RedisServer
+from tests.servers import PostgresServer, RabbitServer, RedisCluster, RedisSentinels, RedisServer
 
 from celeriac import Celeriac
 from celeriac.plugins import BROKERS
 from celeriac.transport.redis.pool import slot_of
 
 Client = Callable[..., Celeriac]
+
+
+SERVERS: dict[str, Any] = {"redis": RedisServer, "amqp": RabbitServer, "postgresql": PostgresServer}
+
+
+def place_on(server: Any) -> str:
+    """A URL of one's own on a server."""
+    if isinstance(server, RabbitServer):
+        return server.vhost()
+    return server.database() if isinstance(server, PostgresServer) else str(server.url)
 
 
 @pytest.fixture
@@ -269,35 +279,72 @@ def migrate(cluster: RedisCluster, slot: int) -> None:
 # -- readiness ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", [kind for kind in SERVERS if kind in BROKERS])
 def test_the_ready_file_tells_whether_the_worker_is_at_work(
-    journal: Journal, tmp_path: Path, client: Client
+    kind: str, journal: Journal, tmp_path: Path, client: Client
 ) -> None:
+    """A blackhole, and a dead server, are noticed within ten seconds, their ends within five; the log stays
+    short."""
     ready = tmp_path / "ready"
-    server = RedisServer()
-    try:
-        with Network(server.port) as network, worker(tmp_path, journal, network.url(server.url)) as node:
+    with provided(SERVERS[kind]) as server:
+        url = place_on(server)
+        with Network(server.port, kind) as network, worker(tmp_path, journal, network.url(url)) as node:
+            pid = node.pid
             until(ready.exists, 20)
-            assert ready.read_text().strip() == str(node.pid)
+            assert ready.read_text().strip() == str(pid)
             first = ready.stat().st_mtime_ns
             until(lambda: ready.stat().st_mtime_ns > first, 5, "it is touched")
             network.blackhole()
             until(lambda: not ready.exists(), 10, "a blackhole is noticed")
             network.heal()
             until(ready.exists, 5, "and its end")
-            client(server.url).send_task("record", ("a",), task_id="a")
+            client(url).send_task("record", ("a",), task_id="a")
             until(lambda: journal.count("end")["a"], 5)
             server.kill()
             until(lambda: not ready.exists(), 10, "a dead server is noticed")
             time.sleep(12)  # an outage in which a line for each try would be many
             server.start()
             until(ready.exists, 5, "its return too")
+            client(url).send_task("record", ("b",), task_id="b")
+            until(lambda: journal.count("end")["b"], 5)
             assert "it is back" in node.log
-            lines = [line for line in node.log.splitlines() if "Broker lost" in line or "Heart" in line]
-            assert len(lines) < 25, "\n".join(lines)
+            lines = [line for line in node.log.splitlines() if "ERROR" in line or "WARNING" in line]
+            assert len(lines) < 30, "\n".join(lines)
+            assert node.pid == pid
             assert node.stop() == 0
             assert not ready.exists()
+
+
+# -- RabbitMQ -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("amqp" not in BROKERS, reason="this version has no RabbitMQ broker")
+@pytest.mark.timeout(180)
+def test_a_list_of_rabbitmqs(journal: Journal, tmp_path: Path, client: Client) -> None:
+    """Two independent servers: one is killed, the other one serves, and the other way round."""
+    first, second = provided(RabbitServer), provided(RabbitServer)
+    try:
+        urls = [first.url, second.url]
+        app = client(urls)
+        stream = Stream(app, tmp_path / "produced", pause=0.01)
+        with worker(tmp_path, journal, ";".join(urls)) as node:
+            pid = node.pid
+            until((tmp_path / "ready").exists, 20)
+            stream.start()
+            resumed(journal, 20)
+            first.kill()
+            assert resumed(journal, 15) < 15
+            first.start()
+            second.kill()
+            assert resumed(journal, 15) < 15
+            second.start()
+            stream.stop()
+            assert node.pid == pid
+            assert node.stop() == 0
     finally:
-        server.stop()
+        first.stop()
+        second.stop()
 
 
 # -- PostgreSQL ---------------------------------------------------------------------------------------------
