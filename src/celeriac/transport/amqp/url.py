@@ -114,8 +114,9 @@ def parse(url: str | Iterable[str], options: Mapping[str, Any] | None = None) ->
             f"login_method is {settings['login_method']!r}; RabbitMQ knows {', '.join(_LOGINS)}."
         )
     timeout = settings.get("socket_connect_timeout", settings.get("connect_timeout"))
+    nodes = [_node(*pair, given) for pair in zip(parts, queries, strict=True)]
     return AmqpServer(
-        nodes=tuple(dict.fromkeys(_node(*pair, given) for pair in zip(parts, queries, strict=True))),
+        nodes=tuple(node for at, node in enumerate(nodes) if node not in nodes[:at]),
         shuffle=settings.get("failover_strategy") == "shuffle",
         login=login,
         heartbeat=_number(settings, "heartbeat", 4.0),
