@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celeriac.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from celeriac.backends.base import ResultBackend
-    from celeriac.brokers.base import Broker
+    from celeriac.brokers.base import Broker, Queue
 
 __all__ = [
     "BACKENDS",
@@ -37,20 +37,21 @@ __all__ = [
 
 class Plugin(NamedTuple):
     """Where a class is (``module:Class``), the extra that installs what it needs (empty: nothing), the
-    settings that it takes among its options, under their names, and whether results are sent instead of
-    kept."""
+    settings that it takes among its options, under their names, whether results are sent instead of kept, and
+    whether the broker asks what the application says of a queue (option `declarations`)."""
 
     path: str
     extra: str = ""
     settings: tuple[str, ...] = ()
     mailbox: bool = False
+    declares: bool = False
 
 
 _MEMORY_BROKER: Final = Plugin("celeriac.brokers.memory:MemoryBroker")
 _SQLITE_BROKER: Final = Plugin("celeriac.brokers.sqlite:SqliteBroker")
 _REDIS_BROKER: Final = Plugin("celeriac.brokers.redis:RedisBroker", "redis")
 _POSTGRES_BROKER: Final = Plugin("celeriac.brokers.postgres:PostgresBroker", "postgres")
-_AMQP_BROKER: Final = Plugin("celeriac.brokers.amqp.broker:AmqpBroker", "rabbitmq")
+_AMQP_BROKER: Final = Plugin("celeriac.brokers.amqp:AmqpBroker", "rabbitmq", declares=True)
 
 BROKERS: Final[Mapping[str, Plugin]] = {
     "memory": _MEMORY_BROKER,
@@ -68,6 +69,7 @@ BROKERS: Final[Mapping[str, Plugin]] = {
     "amqp": _AMQP_BROKER,
     "amqps": _AMQP_BROKER,
     "pyamqp": _AMQP_BROKER,
+    "librabbitmq": _AMQP_BROKER,
     "postgresql": _POSTGRES_BROKER,
     "postgres": _POSTGRES_BROKER,
     "postgresql+psycopg": _POSTGRES_BROKER,
@@ -147,16 +149,24 @@ def scheme_of(url: str) -> str:
     return url.partition("://")[0].strip().rstrip(":").lower()
 
 
-def broker_from_url(url: str, options: Mapping[str, Any] | None = None) -> Broker:
+def broker_from_url(
+    url: str,
+    options: Mapping[str, Any] | None = None,
+    declarations: Callable[[str], Sequence[Queue]] | None = None,
+) -> Broker:
     """Make the broker that `url` names. Nothing is connected yet.
 
     Args:
         url: e.g. ``sqlite://``, ``redis://localhost:6379/0``.
         options: the transport's own options (`broker_transport_options`).
+        declarations: tells what the application says of a queue, for brokers that declare queues themselves.
 
     Raises:
         ImproperlyConfigured: the scheme is unknown, or a library that it needs is not installed.
     """
+    plugin = _listed(BROKERS, scheme_of(url))
+    if declarations is not None and plugin is not None and plugin.declares:
+        options = {"declarations": declarations, **(options or {})}
     return _make("broker", "celeriac.brokers", BROKERS, url, options)  # type: ignore[no-any-return]
 
 

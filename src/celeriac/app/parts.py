@@ -9,13 +9,13 @@ Not here: the classes themselves, and how a URL becomes one (`plugins.py`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celeriac import plugins
 from celeriac.app.failover import arranged
 from celeriac.app.loading import Loader, cwd_in_path
-from celeriac.app.queues import Queues
+from celeriac.app.queues import Queues, declarations
 from celeriac.app.routes import Router
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from celeriac.app.settings import Settings
     from celeriac.backends.base import Mailbox, ResultBackend
     from celeriac.brokers.base import Broker
+    from celeriac.brokers.base import Queue as Declaration
 
 __all__ = ["Messaging", "Parts"]
 
@@ -37,6 +38,9 @@ _QUEUES: Final = (
     "task_default_routing_key",
     "task_create_missing_queues",
     "task_create_missing_queue_exchange_type",
+    "task_default_queue_type",
+    "task_create_missing_queue_type",
+    "task_queue_max_priority",
 )
 
 #: Settings of the Redis result store that are options of its transport, under their names without "redis_".
@@ -108,9 +112,15 @@ class Parts:
         return self._part(  # type: ignore[no-any-return]
             "broker",
             lambda conf: plugins.broker_from_url(
-                arranged(conf.broker_write_url, conf.broker_failover_strategy), _broker_options(conf)
+                arranged(conf.broker_write_url, conf.broker_failover_strategy),
+                _broker_options(conf),
+                self._declarations,
             ),
         )
+
+    def _declarations(self, name: str) -> Sequence[Declaration]:
+        """What a broker is told of a queue that it has to declare before it can be used."""
+        return declarations(self.queues()[name])
 
     def backend(self) -> ResultBackend:
         if self._own_backend is not None:
@@ -191,6 +201,9 @@ def _queues(conf: Settings) -> Queues:
         default_exchange=conf.task_default_exchange,
         default_exchange_type=conf.task_default_exchange_type,
         default_routing_key=conf.task_default_routing_key,
+        default_type=conf.task_default_queue_type,
+        missing_type=conf.task_create_missing_queue_type,
+        max_priority=conf.task_queue_max_priority,
     )
 
 

@@ -10,7 +10,7 @@ Not here: which call goes to which queue (`routes.py`), what a broker does with 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from celeriac.app.ids import new_id
 from celeriac.brokers.base import Queue as Declaration
@@ -65,7 +65,7 @@ class Queue:
         bindings: further (exchange, routing key) pairs.
         max_priority, message_ttl, expires, max_length: limits of the queue (times in seconds), for brokers
             that have them.
-        queue_arguments, durable, exclusive, auto_delete, no_ack, alias: as in kombu.
+        queue_arguments, binding_arguments, durable, exclusive, auto_delete, no_ack, alias: as in kombu.
 
     Example:
         >>> Queue("feeds", Exchange("feeds", type="topic"), routing_key="feed.#").exchange.type
@@ -80,6 +80,7 @@ class Queue:
         *,
         bindings: Iterable[tuple[Exchange | str, str]] = (),
         queue_arguments: Mapping[str, Any] | None = None,
+        binding_arguments: Mapping[str, Any] | None = None,
         max_priority: int | None = None,
         message_ttl: float | None = None,
         expires: float | None = None,
@@ -97,6 +98,7 @@ class Queue:
             (Exchange(source) if isinstance(source, str) else source, key) for source, key in bindings
         ]
         self.queue_arguments = dict(queue_arguments or {})
+        self.binding_arguments = dict(binding_arguments or {})
         self.max_priority = max_priority
         self.message_ttl = message_ttl
         self.expires = expires
@@ -166,6 +168,9 @@ class Queues:
         create_missing: make a queue when an unknown name is asked for; otherwise `QueueNotFound`.
         missing_exchange_type: type of the exchange of such a queue.
         default_exchange, default_exchange_type, default_routing_key: the default queue's binding.
+        default_type, missing_type: ``classic`` or ``quorum``, of the default queue and of those made on
+            demand, for brokers that have such types.
+        max_priority: of all these, for brokers whose queues have to know.
     """
 
     def __init__(
@@ -178,8 +183,13 @@ class Queues:
         default_exchange: str | None = None,
         default_exchange_type: str = "direct",
         default_routing_key: str | None = None,
+        default_type: str = "classic",
+        missing_type: str = "classic",
+        max_priority: int | None = None,
     ) -> None:
         self.default = default
+        self._queue_types = {True: default_type, False: missing_type}
+        self._max_priority = max_priority
         self._create_missing = create_missing
         self._default_exchange = Exchange(default_exchange or default, default_exchange_type or "direct")
         self._missing_type = missing_exchange_type or self._default_exchange.type
@@ -190,7 +200,8 @@ class Queues:
         for queue in _described(queues):
             self.add(queue)
         if not self._declared:
-            self.add(Queue(default, self._default_exchange, default_routing_key or default))
+            key = default_routing_key or default
+            self.add(Queue(default, self._default_exchange, key, **self._kind(is_default=True)))
 
     def __getitem__(self, name: str) -> Any:
         queue = self._declared.get(name) or self._aliases.get(name) or self._made.get(name)
@@ -232,7 +243,14 @@ class Queues:
         return self._made.setdefault(name, self._named(name))
 
     def _named(self, name: str) -> Queue:
-        return Queue(name, Exchange(name, self._missing_type), name)
+        kind = self._kind(is_default=name == self.default)
+        return Queue(name, Exchange(name, self._missing_type), name, **kind)
+
+    def _kind(self, *, is_default: bool) -> dict[str, Any]:
+        """Arguments of a queue that nobody has described."""
+        if self._queue_types[is_default] == "quorum":
+            return {"queue_arguments": {"x-queue-type": "quorum"}}
+        return {"max_priority": self._max_priority}
 
     def select(self, names: Iterable[str]) -> None:
         """Consume from exactly these queues (the worker's `-Q`); unknown ones are made on demand."""
@@ -273,11 +291,46 @@ def declarations(queues: Any) -> list[Declaration]:
     return [declaration for queue in queues for declaration in _bindings(queue)]
 
 
+#: What RabbitMQ calls the limits of a queue, and how many of its units one of ours is.
+_LIMITS: Final = (
+    ("message_ttl", "x-message-ttl", 1000),
+    ("expires", "x-expires", 1000),
+    ("max_length", "x-max-length", 1),
+    ("max_length_bytes", "x-max-length-bytes", 1),
+)
+
+
 def _bindings(queue: Any) -> Iterator[Declaration]:
-    limit = getattr(queue, "max_priority", None)
     further = getattr(queue, "bindings", None) or ()
-    pairs = [(b.exchange, b.routing_key) if hasattr(b, "exchange") else b for b in further]
-    if queue.exchange is not None and (queue.exchange.name or not pairs):
-        pairs.insert(0, (queue.exchange, queue.routing_key))
-    for exchange, key in pairs:
-        yield Declaration(queue.name, exchange.name, key or "", exchange.type or "direct", limit)
+    triples = [
+        (b.exchange, b.routing_key, getattr(b, "arguments", None)) if hasattr(b, "exchange") else (*b, None)
+        for b in further
+    ]
+    if queue.exchange is not None and (queue.exchange.name or not triples):
+        triples.insert(0, (queue.exchange, queue.routing_key, getattr(queue, "binding_arguments", None)))
+    arguments = dict(getattr(queue, "queue_arguments", None) or {})
+    for name, argument, unit in _LIMITS:
+        limit = getattr(queue, name, None)
+        if limit is not None:
+            arguments[argument] = int(limit * unit)
+    for exchange, key, binding in triples:
+        yield Declaration(
+            queue.name,
+            exchange.name,
+            key or "",
+            exchange.type or "direct",
+            getattr(queue, "max_priority", None),
+            _frozen(arguments),
+            bool(getattr(queue, "durable", True)),
+            bool(getattr(queue, "auto_delete", False)),
+            bool(getattr(queue, "exclusive", False)),
+            bool(getattr(exchange, "durable", True)),
+            _frozen(getattr(exchange, "arguments", None)),
+            _frozen(binding),
+        )
+
+
+def _frozen(arguments: Mapping[str, Any] | None) -> tuple[tuple[str, Any], ...]:
+    """Arguments as a value that can be compared and hashed."""
+    pairs = sorted((arguments or {}).items())
+    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in pairs)

@@ -181,7 +181,7 @@ class ConnectionContract(StoreKit):
 
     # -- suspects ------------------------------------------------------------------------------------------
 
-    def test_a_suspect_is_delivered_alone(self, connect: Callable[[], Broker]) -> None:
+    def test_a_suspect_that_came_back_is_delivered_alone(self, connect: Callable[[], Broker]) -> None:
         broker = connect()
         broker.publish([out("poison")])
         self.die(connect)
@@ -199,7 +199,7 @@ class ConnectionContract(StoreKit):
         until(all_seen, timeout=20)
         assert ["poison"] in seen
 
-    def test_requeue_and_dead_keep_the_count(self, connect: Callable[[], Broker]) -> None:
+    def test_requeue_and_dead_keep_the_count_of_suspects(self, connect: Callable[[], Broker]) -> None:
         broker = connect()
         broker.publish([out("a")])
         self.die(connect)
@@ -215,7 +215,7 @@ class ConnectionContract(StoreKit):
         (again,) = self.take(consumer, 1)
         assert again.crashes == 0
 
-    def test_a_followup_of_a_suspect_is_no_suspect(self, connect: Callable[[], Broker]) -> None:
+    def test_a_followup_of_what_came_back_is_no_suspect(self, connect: Callable[[], Broker]) -> None:
         broker = connect()
         broker.publish([out("a")])
         self.die(connect)
@@ -225,7 +225,7 @@ class ConnectionContract(StoreKit):
         (again,) = self.take(consumer, 1)
         assert again.crashes == 0
 
-    def test_purge_drops_suspects(self, connect: Callable[[], Broker]) -> None:
+    def test_purge_drops_the_suspects_of_a_queue(self, connect: Callable[[], Broker]) -> None:
         broker = connect()
         broker.publish([out("a")])
         self.die(connect)
