@@ -9,18 +9,23 @@ from typing import Any
 import pytest
 from tests.faults.harness import Journal, Node, environment
 from tests.faults.stores import KINDS, Store
-from tests.servers import RabbitServer, RedisServer
+from tests.servers import PostgresServer, RabbitServer, RedisCluster, RedisServer
 
 from celeriac import Celeriac
 
-pytest.register_assert_rewrite("tests.faults.load")
+pytest.register_assert_rewrite("tests.faults.load", "tests.faults.rows")
 
 
 #: The fixtures that lend servers.
-LENT = {RedisServer: "redis_server", RabbitServer: "rabbit_server"}
+LENT = {
+    RedisServer: "redis_server",
+    RedisCluster: "redis_cluster",
+    RabbitServer: "rabbit_server",
+    PostgresServer: "postgres_server",
+}
 
 
-@pytest.fixture(params=["sqlite", "redis", "rabbitmq"])
+@pytest.fixture(params=["sqlite", "redis", "rabbitmq", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     kind = KINDS[request.param]
     return kind.make(tmp_path, *(request.getfixturevalue(LENT[server]) for server in kind.servers))
@@ -34,7 +39,7 @@ def journal(tmp_path: Path) -> Journal:
 @pytest.fixture
 def client(store: Store) -> Iterator[Celeriac]:
     app = Celeriac("client", broker=store.broker, backend=store.backend, set_as_current=False)
-    app.conf.update(task_default_queue="faults", **store.conf)
+    app.conf.update(task_default_queue="faults", broker_publish_timeout=30.0, **store.conf)
     yield app
     app.close()
 
