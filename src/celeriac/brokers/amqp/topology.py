@@ -103,6 +103,7 @@ class Topology:
             if name is not None:
                 self._there.discard(name)
                 self._waiting_for.discard(delays.queue_key(name))
+                self._exchanges -= {queue.exchange for queue in self.known.get(name, ())} - {""}
                 return
             self._there.clear()
             self._exchanges = {""}
