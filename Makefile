@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 PYTEST ?=
+KILLS ?= 500
+MINUTES ?= 30
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
@@ -14,7 +16,7 @@ FAST_TESTS := tests/unit tests/wire $(wildcard tests/conformance/test_memory*.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-default test-pythons check bench reference format clean
+.PHONY: help demo test test-default test-pythons check bench faults reference format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +45,10 @@ check: $(DEV) ## lint, format, types, import rules, unit tests: under a minute
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q tests/unit
 
+faults: $(DEV) ## kill workers on every transport, KILLS times each within MINUTES in all; prints one table
+	@sh scripts/provide-servers $(abspath $(PY))
+	$(PY) -m tests.faults all --kills $(KILLS) --minutes $(MINUTES) $(FAULTS)
+
 bench: $(DEV) ## measure against Celery, dramatiq, huey and the bare loop (each in its own environment)
 	@sh scripts/provide-servers $(abspath $(PY)) redis rabbit postgres
 	$(PY) -m bench $(BENCH)
@@ -50,6 +56,7 @@ bench: $(DEV) ## measure against Celery, dramatiq, huey and the bare loop (each 
 reference: $(DEV) ## write docs/reference anew from the code
 	$(PY) scripts/cli_reference.py > docs/reference/cli.md
 	$(PY) -m celeriac.app.settings > docs/reference/settings.md
+	$(PY) scripts/brokers_reference.py > docs/reference/brokers.md
 
 format: $(DEV) ## let ruff rewrite what it can
 	$(VENV)/bin/ruff check --fix src tests examples bench scripts

@@ -19,6 +19,7 @@ from bench.contender import Contender
 from bench.environments import python_of
 from tests.faults.harness import ROOT, Journal, Node, environment
 from tests.faults.storm import Findings, Storm
+from tests.faults.stream import Produced
 from tests.servers import RedisServer
 
 from celeriac import Celeriac
@@ -49,6 +50,7 @@ def celery_storm(
     seed: int,
     workers: int = 2,
     slots: int = 4,
+    seconds: float = float("inf"),
 ) -> Findings:
     """The storm on Celery's workers."""
     journal = Journal(folder / "journal")
@@ -74,8 +76,18 @@ def celery_storm(
             )
             for i in range(workers)
         ]
-        storm = Storm(client, nodes, journal, seed=seed, stranded=lambda: int(looker.hlen("unacked")))
-        return storm.run(kills, every)
+        produced = Produced(folder / "produced")
+        stack.callback(produced.close)
+        storm = Storm(
+            client,
+            nodes,
+            journal,
+            seed=seed,
+            stranded=lambda: int(looker.hlen("unacked")),
+            produced=produced,
+            results=False,
+        )
+        return storm.run(kills, every, seconds)
 
 
 def main() -> None:

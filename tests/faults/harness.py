@@ -112,10 +112,13 @@ def check(published: Iterable[str], journal: Journal, unknown: Iterable[str] = (
     return Report(keys - set(ended), set(ended) - keys - perhaps, again, perhaps & set(ended))
 
 
-def publish_many(client: Celeriac, name: str, calls: Iterable[tuple[Any, ...]]) -> None:
-    """Publish calls by name in one batch, without results."""
+def publish_many(
+    client: Celeriac, name: str, calls: Iterable[tuple[Any, ...]], *, results: bool = False
+) -> None:
+    """Publish calls by name in one batch; with `results`, under ids that are their first arguments."""
     client.producer.send(
-        Sending(name, args, {}, {"task_id": uuid(), "ignore_result": True}) for args in calls
+        Sending(name, args, {}, {"task_id": args[0] if results else uuid(), "ignore_result": not results})
+        for args in calls
     )
 
 

@@ -10,13 +10,14 @@ from typing import Any
 from celeriac.wire import protocol
 from celeriac.wire.message import Message
 
-__all__ = ["bad_messages", "envelopes"]
+__all__ = ["bad_messages", "envelope", "envelopes"]
 
 GOOD_BODY = b'[[1, 2], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 
 
-def _envelope(**changes: Any) -> dict[str, Any]:
-    envelope: dict[str, Any] = {
+def envelope(**changes: Any) -> dict[str, Any]:
+    """A good one, with these changes at its top."""
+    made: dict[str, Any] = {
         "body": base64.b64encode(GOOD_BODY).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
@@ -29,12 +30,12 @@ def _envelope(**changes: Any) -> dict[str, Any]:
             "delivery_tag": "t",
         },
     }
-    envelope.update(changes)
-    return envelope
+    made.update(changes)
+    return made
 
 
 def _properties(**changes: Any) -> dict[str, Any]:
-    properties = _envelope()["properties"]
+    properties = envelope()["properties"]
     properties.update(changes)
     return {key: value for key, value in properties.items() if value is not ...}
 
@@ -49,20 +50,20 @@ def envelopes() -> dict[str, bytes]:
         "list": b"[]",
         "object": b"{}",
         "number": b"42",
-        "truncated": json.dumps(_envelope()).encode()[:120],
-        "no properties": {k: v for k, v in _envelope().items() if k != "properties"},
-        "headers list": _envelope(headers=[]),
-        "headers null": _envelope(headers=None),
-        "headers huge": _envelope(headers={"task": "add", "id": "bad", "x": "y" * 10_000_000}),
-        "delivery_tag missing": _envelope(properties=_properties(delivery_tag=...)),
-        "delivery_tag list": _envelope(properties=_properties(delivery_tag=[1])),
-        "delivery_info null": _envelope(properties=_properties(delivery_info=None)),
-        "body_encoding unknown": _envelope(properties=_properties(body_encoding="rot13")),
-        "bad base64": _envelope(body="%%%"),
-        "body number": _envelope(body=7),
-        "content-type null": _envelope(**{"content-type": None}),
-        "content-type unknown": _envelope(**{"content-type": "application/x-nothing"}),
-        "content-encoding unknown": _envelope(**{"content-encoding": "klingon"}),
+        "truncated": json.dumps(envelope()).encode()[:120],
+        "no properties": {k: v for k, v in envelope().items() if k != "properties"},
+        "headers list": envelope(headers=[]),
+        "headers null": envelope(headers=None),
+        "headers huge": envelope(headers={"task": "add", "id": "bad", "x": "y" * 10_000_000}),
+        "delivery_tag missing": envelope(properties=_properties(delivery_tag=...)),
+        "delivery_tag list": envelope(properties=_properties(delivery_tag=[1])),
+        "delivery_info null": envelope(properties=_properties(delivery_info=None)),
+        "body_encoding unknown": envelope(properties=_properties(body_encoding="rot13")),
+        "bad base64": envelope(body="%%%"),
+        "body number": envelope(body=7),
+        "content-type null": envelope(**{"content-type": None}),
+        "content-type unknown": envelope(**{"content-type": "application/x-nothing"}),
+        "content-encoding unknown": envelope(**{"content-encoding": "klingon"}),
     }
     return {
         name: value if isinstance(value, bytes) else json.dumps(value).encode()

@@ -42,6 +42,15 @@ def record(self, key, seconds=0.0):
     return key
 
 
+@app.task(name="witness")
+def witness(key, seconds=0.0):
+    """Its result names the process whose word was taken."""
+    note("start", key, os.getpid(), time.time())
+    time.sleep(seconds)
+    note("end", key, os.getpid(), time.time())
+    return os.getpid()
+
+
 @app.task(name="arecord")
 async def arecord(key, seconds=0.0):
     note("start", key, os.getpid(), time.time())

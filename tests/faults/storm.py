@@ -18,13 +18,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults.harness import Event, Journal, Node, check, publish_many, until
+from tests.faults.stream import Produced
 
-from celeriac import Celeriac
+from celeriac import Celeriac, states
+from celeriac.exceptions import OperationalError
+from celeriac.wire.results import decode_result
 
 #: Messages that wait at least while kills go on, and how many are published when there are fewer.
 LOW, BATCH = 1000, 2000
 #: Seconds without any progress after which what has not run counts as lost.
-QUIET = 5.0
+QUIET = 8.0
+#: Results asked for at once.
+CHUNK = 2000
 
 
 class Kill(NamedTuple):
@@ -37,7 +42,8 @@ class Kill(NamedTuple):
 class Findings(NamedTuple):
     """`lost`: published and never run to the end. `stranded`: what the broker keeps as handed out, to nobody
     who lives (some of it may have run). `unexcused`: tasks that ran twice although no worker died that had
-    them."""
+    them. `recovered`: nobody knew whether it was published; it ran. `unfinished`: ids without a terminal
+    result. `stale`: results of a dead process that were taken although the task ran again elsewhere."""
 
     seconds: float
     kills: int
@@ -49,6 +55,23 @@ class Findings(NamedTuple):
     unexcused: int
     dead: int
     recoveries: Sequence[float]
+    recovered: int = 0
+    unfinished: int = 0
+    stale: int = 0
+
+    @property
+    def bad(self) -> bool:
+        """Whether the checker calls the run invalid."""
+        wrong = (
+            self.lost,
+            self.stranded,
+            self.unexpected,
+            self.unexcused,
+            self.dead,
+            self.unfinished,
+            self.stale,
+        )
+        return any(wrong)
 
     def text(self) -> str:
         """A table for a person."""
@@ -61,6 +84,9 @@ class Findings(NamedTuple):
             "dead-lettered": f"{self.dead:,}",
             "ran twice": f"{self.duplicated:,}",
             "  without a kill": f"{self.unexcused:,}",
+            "unknown, and ran": f"{self.recovered:,}",
+            "without a result": f"{self.unfinished:,}",
+            "stale settlements": f"{self.stale:,}",
             "recovery": self.recovery(),
         }
         return "\n".join(f"{name:20}{value:>12}" for name, value in rows.items())
@@ -83,6 +109,8 @@ class Storm:
         nodes: the workers, running.
         stranded: how many messages are handed out although nothing moves any more.
         patience: seconds to wait for a worker to be at work before it is killed.
+        produced: the journal of what was published; synced whenever a publish has returned.
+        results: results are stored, and every task must have a terminal one.
         machines: where each start of a worker gets a run folder of its own, as if on another machine, so that
             only its lease tells that it is dead; None: they share one, and find its ledgers.
     """
@@ -95,7 +123,9 @@ class Storm:
         *,
         seed: int,
         stranded: Callable[[], int],
-        patience: float = 20.0,
+        produced: Produced,
+        results: bool = True,
+        patience: float = 30.0,
         machines: Path | None = None,
     ) -> None:
         self.client = client
@@ -104,34 +134,51 @@ class Storm:
         self.stranded = stranded
         self.patience = patience
         self.machines = machines
-        self.keys: list[str] = []
+        self.produced = produced
+        self.results = results
         self.kills: list[Kill] = []
         self._chance = random.Random(seed)
         self._started = time.monotonic()
 
-    def run(self, kills: int, every: float) -> Findings:
-        """Kill `kills` workers, one each `every` seconds; wait for all tasks, or until nothing moves."""
+    @property
+    def keys(self) -> list[str]:
+        """Those whose publish has returned."""
+        return self.produced.returned
+
+    def run(self, kills: int, every: float, seconds: float = float("inf")) -> Findings:
+        """Kill `kills` workers, one each `every` seconds, for `seconds` at most; wait for all tasks, or until
+        nothing moves."""
         for _ in range(kills):
+            if time.monotonic() - self._started > seconds:
+                break
             self._feed()
             time.sleep(every)  # the fault's rhythm
-            self._kill(self._chance.choice(self.nodes))
-        seconds = time.monotonic() - self._started
+            self._kill()
+        took = time.monotonic() - self._started
         self._wait_for_the_end()
-        return self._findings(seconds)
+        return self._findings(took)
 
     def _feed(self) -> None:
         if self.client.broker.depth("faults") < LOW:
-            keys = [f"k{len(self.keys) + i}" for i in range(BATCH)]
-            publish_many(self.client, "record", [(key, self._chance.uniform(0, 0.02)) for key in keys])
-            self.keys += keys
+            first = len(self.produced.returned) + len(self.produced.unknown)
+            keys = [f"k{first + i}" for i in range(BATCH)]
+            calls = [(key, self._chance.uniform(0, 0.02)) for key in keys]
+            try:
+                publish_many(self.client, "witness", calls, results=self.results)
+            except OperationalError:
+                self.produced.note(keys, returned=False)
+            else:
+                self.produced.note(keys, returned=True)
 
-    def _kill(self, victim: Node) -> None:
-        def at_work() -> bool:
-            pids = {process.pid for process in victim.family()}
-            return any(event.pid in pids for event in self.journal.latest())
+    def _kill(self) -> None:
+        """A random one of those that are at work."""
 
-        until(at_work, self.patience, "the worker is at work")
-        pids = frozenset(process.pid for process in victim.family())
+        def at_work() -> list[tuple[Node, frozenset[int]]]:
+            busy = {event.pid for event in self.journal.latest()}
+            families = [(node, frozenset(process.pid for process in node.family())) for node in self.nodes]
+            return [(node, pids) for node, pids in families if pids & busy]
+
+        victim, pids = self._chance.choice(until(at_work, self.patience, "a worker is at work"))
         self.kills.append(Kill(time.time(), pids))
         victim.kill()
         if self.machines is not None:
@@ -150,7 +197,7 @@ class Storm:
 
     def _findings(self, seconds: float) -> Findings:
         events = self.journal.events()
-        report = check(self.keys, self.journal)
+        report = check(self.keys, self.journal, self.produced.unknown)
         killed = {pid for kill in self.kills for pid in kill.pids}
         starts = Counter(event.key for event in events if event.what == "start")
         excused = Counter(e.key for e in events if e.what == "start" and e.pid in killed)
@@ -167,7 +214,32 @@ class Storm:
             len(unexcused),
             dead,
             recoveries(events, self.kills),
+            len(report.recovered),
+            *self._results(events, report.recovered | set(self.keys) - report.lost),
         )
+
+    def _results(self, events: Sequence[Event], keys: set[str]) -> tuple[int, int]:
+        """How many have no terminal result, and how many have that of a process which had lost its say."""
+        if not self.results:
+            return 0, 0
+        ends: Mapping[str, list[int]] = defaultdict(list)
+        for event in events:
+            if event.what == "end":
+                ends[event.key].append(event.pid)
+        killed = {pid for kill in self.kills for pid in kill.pids}
+        unfinished, stale, wanted = 0, 0, sorted(keys)
+        for at in range(0, len(wanted), CHUNK):
+            part = wanted[at : at + CHUNK]
+            documents = self.client.backend.load(part)
+            for key in part:
+                found = decode_result(documents[key]) if key in documents else None
+                if found is None or found.status not in states.READY_STATES:
+                    unfinished += 1
+                elif found.result not in ends[key] or (
+                    found.result in killed and ends[key][-1] != found.result
+                ):
+                    stale += 1
+        return unfinished, stale
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -265,7 +265,7 @@ def emptied(ground: Ground) -> str:
             _send_again(ground, key)
         until(lambda: ground.journal.count("end").keys() >= set(batch), 15, "what came after has run")  # noqa: B023
         keys += batch
-    until(lambda: ground.client.broker.stats(["faults"])[0].in_flight == 0, 10)
+    until(lambda: ground.handed_out() == 0, 10)
     assert worker.pid == pid
     assert worker.process is not None
     assert worker.process.poll() is None, "the worker has exited"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tests.faults.rows import deaths, networks, stalls, stores
+from tests.faults.rows import deaths, fuzz, networks, stalls, stores
 
 __all__ = ["ROWS", "Row"]
 
@@ -89,4 +89,7 @@ ROWS: Mapping[str, Row] = {
     "F24": Row(stores.emptied, ("sqlite", *SERVED), ("sqlite", *SERVED), {}, {}, own=True),
     "F25": Row(stalls.clocks, SERVED, ("redis",), {}, {}),
     "F25s": Row(stalls.host_clock, ("sqlite",), ("sqlite",), {"jumps": (3600.0, -3600.0)}, {}),
+    "F31": Row(
+        fuzz.fuzz, ALL, ("sqlite", "redis", "rabbitmq", "postgres"), {"count": 2000}, {"count": 100_000}
+    ),
 }
