@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.faults.conftest import Store
@@ -18,7 +19,7 @@ from celeriac.exceptions import TimeLimitExceeded
 class Apart:
     """A store for tasks, another for results that may be killed, a client and a worker for both."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, conf: dict[str, Any] | None = None) -> None:
         tasks = f"sqlite:///{folder / 'tasks.db'}"
         self.results = RedisServer()
         self.store = Store("sqlite", tasks, self.results.url)
@@ -26,7 +27,7 @@ class Apart:
         self.client = Celeriac("client", broker=tasks, backend=self.results.url, set_as_current=False)
         self.client.conf.update(task_default_queue="faults")
         self.worker = Node(
-            environment(tasks, self.results.url, self.journal.path), "-c", "2", log=folder / "n1.log"
+            environment(tasks, self.results.url, self.journal.path, conf), "-c", "2", log=folder / "n1.log"
         )
 
     def close(self) -> None:
@@ -84,3 +85,41 @@ def test_no_result_is_lost_while_its_store_is_down(apart: Apart) -> None:
     assert apart.journal.count("start") == dict.fromkeys(keys, 1)
     assert apart.worker.stop() == 0
     assert residue(apart.store) == []
+
+
+def test_a_frozen_result_store_is_waited_for(apart: Apart) -> None:
+    """It accepts connections and never answers: noticed, told, and no acknowledgement before it is stored."""
+    assert apart.client.send_task("add", (1, 1)).get(timeout=20) == 2
+    pid = apart.worker.pid
+    apart.results.freeze()
+    keys = [f"k{i}" for i in range(20)]
+    for key in keys:
+        apart.client.send_task("record", (key,), task_id=key)
+    until(lambda: "Result store lost" in apart.worker.log, 15, "it is noticed")
+    stats = apart.client.broker.stats(["faults"])[0]
+    assert stats.depth + stats.in_flight == len(keys)
+    apart.results.thaw()
+    until(is_drained(apart), 15)
+    assert [apart.client.AsyncResult(key).state for key in keys] == [states.SUCCESS] * len(keys)
+    assert apart.journal.count("start") == dict.fromkeys(keys, 1)
+    assert apart.worker.pid == pid
+    assert apart.worker.stop() == 0
+    assert residue(apart.store) == []
+
+
+def test_who_prefers_to_lose_results_says_so(tmp_path: Path) -> None:
+    """With `result_backend_max_retries` work goes on without the store; the log says what is lost."""
+    apart = Apart(tmp_path, {"result_backend_max_retries": 2, "redis_socket_timeout": 0.3})
+    try:
+        assert apart.client.send_task("add", (1, 1)).get(timeout=20) == 2
+        apart.results.kill()
+        for number in range(20):
+            apart.client.send_task("record", (f"k{number}",), task_id=f"k{number}")
+        until(is_drained(apart), 60)
+        assert apart.journal.count("start") == {f"k{number}": 1 for number in range(20)}
+        assert "LOST" in apart.worker.log
+        apart.results.start()
+        assert apart.client.send_task("add", (2, 2)).get(timeout=20) == 4
+        assert apart.worker.stop() == 0
+    finally:
+        apart.close()

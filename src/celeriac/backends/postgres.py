@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
 from celeriac.backends.postgres_hub import Hub, PostgresWatch
-from celeriac.transport.postgres.link import Link, Refused
+from celeriac.transport.postgres.link import Link
 from celeriac.transport.postgres.pool import pool
 from celeriac.transport.postgres.results import ResultTable
 from celeriac.transport.postgres.tables import PostgresTables
@@ -25,15 +25,11 @@ from celeriac.transport.postgres.values import NULL, bytea, float8, int8, intege
 
 __all__ = ["PostgresBackend", "PostgresWatch"]
 
-T = TypeVar("T")
-
 #: Documents, and bytes of documents, that one transaction stores at most.
 MOST: Final = 2000
 MOST_BYTES: Final = 32 << 20
 #: Rows that one transaction of `expire` deletes.
 EXPIRE_AT_ONCE: Final = 5000
-#: The tables are not there (any more): SQLSTATE of an unknown schema, table or function.
-_MISSING: Final = ("3F000", "42P01", "42883")
 
 _SAVE: Final = """
     INSERT INTO {s}saved_group (key, document, expires)
@@ -74,7 +70,7 @@ class PostgresBackend:
 
     def store(self, batch: Sequence[StoredResult]) -> None:
         for some in _portions(batch):
-            self._run(partial(self._put, some))
+            self._pool.run(partial(self._put, some))
 
     def _put(self, batch: Sequence[StoredResult], link: Link, deadline: float) -> None:
         self._table.put(link, batch, deadline)
@@ -82,11 +78,11 @@ class PostgresBackend:
     def load(self, ids: Sequence[str]) -> Mapping[str, bytes]:
         if not ids:
             return {}
-        return self._run(lambda link, deadline: self._table.get(link, ids, deadline))
+        return self._pool.run(lambda link, deadline: self._table.get(link, ids, deadline))
 
     def forget(self, ids: Sequence[str]) -> None:
         if ids:
-            self._run(lambda link, deadline: self._table.forget(link, ids, deadline))
+            self._pool.run(lambda link, deadline: self._table.forget(link, ids, deadline))
 
     def watch(self, ids: Iterable[str] = ()) -> PostgresWatch:
         with self._hub_lock:
@@ -103,16 +99,16 @@ class PostgresBackend:
     def save_group(self, group_id: str, document: bytes, ttl: float | None) -> None:
         expiry = NULL if ttl is None else float8(ttl)
         params = (bytea(name_key(group_id)), bytea(document), expiry)
-        self._run(lambda link, deadline: link.query(self._save, params, deadline=deadline))
+        self._pool.run(lambda link, deadline: link.query(self._save, params, deadline=deadline))
 
     def load_group(self, group_id: str) -> bytes | None:
         key = (bytea(name_key(group_id)),)
-        found = self._run(lambda link, deadline: link.query(self._load, key, deadline=deadline))
+        found = self._pool.run(lambda link, deadline: link.query(self._load, key, deadline=deadline))
         return found[0][0] if found else None
 
     def delete_group(self, group_id: str) -> None:
         key = (bytea(name_key(group_id)),)
-        self._run(lambda link, deadline: link.query(self._delete, key, deadline=deadline))
+        self._pool.run(lambda link, deadline: link.query(self._delete, key, deadline=deadline))
 
     # -- the store -----------------------------------------------------------------------------------------
 
@@ -123,7 +119,7 @@ class PostgresBackend:
     def _expire_all(self, sql: bytes) -> int:
         total, limit = 0, (int8(EXPIRE_AT_ONCE),)
         while True:
-            ((found,),) = self._run(lambda link, deadline: link.query(sql, limit, deadline=deadline))
+            ((found,),) = self._pool.run(lambda link, deadline: link.query(sql, limit, deadline=deadline))
             count = integer(found)
             total += count
             if count < EXPIRE_AT_ONCE:
@@ -138,15 +134,6 @@ class PostgresBackend:
                 self._hub[1].close()
             self._hub = None
         self._pool.close()
-
-    def _run(self, work: Callable[[Link, float], T]) -> T:
-        try:
-            return self._pool.run(work)
-        except Refused as exc:
-            if exc.code not in _MISSING:
-                raise
-            self._pool.forget_tables()  # somebody dropped them: they are made anew
-            return self._pool.run(work)
 
 
 def _portions(batch: Sequence[StoredResult]) -> Iterable[Sequence[StoredResult]]:

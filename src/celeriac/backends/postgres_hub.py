@@ -27,7 +27,7 @@ from typing import Final
 
 from celeriac.exceptions import OperationalError
 from celeriac.transport.alarm import Alarm
-from celeriac.transport.postgres.link import Link
+from celeriac.transport.postgres.link import Link, Refused
 from celeriac.transport.postgres.pool import Pool, backoff
 from celeriac.transport.postgres.results import ResultTable, mark
 from celeriac.transport.postgres.values import float8, text
@@ -191,6 +191,8 @@ class Hub:
                 if self._serve(ear):
                     return
             except OperationalError as exc:
+                if isinstance(exc, Refused):
+                    self._pool.forget_tables()  # they may have been dropped
                 now = _monotonic()
                 lost_since = lost_since if attempt else now
                 attempt += 1

@@ -24,6 +24,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celeriac import failpoints, signals
+from celeriac.backends.retrying import Retrying
 from celeriac.brokers.base import Broker, Consumer, ConsumerSpec
 from celeriac.exceptions import OperationalError
 from celeriac.worker.courier import Courier
@@ -89,6 +90,17 @@ def make_processor(app: Celeriac, hostname: str, options: WorkerOptions, broker:
     )
 
 
+def make_storing(app: Celeriac) -> Retrying:
+    """The app's result store, with the user's policy for the time in which it cannot be reached."""
+    conf = app.conf
+    return Retrying(
+        app.backend,
+        most=conf.result_backend_max_retries,
+        base=conf.result_backend_base_sleep_between_retries_ms / 1000,
+        longest=conf.result_backend_max_sleep_between_retries_ms / 1000,
+    )
+
+
 def _register(broker: Broker, spec: ConsumerSpec, lane: Lane) -> Consumer | None:
     """Take the lease, waiting for the broker as long as it takes; None when told to stop meanwhile."""
     outage = Outage("Cannot reach the broker")
@@ -133,7 +145,7 @@ def serve(
     ledger.lease_taken()
     processor.revoked.update(_revoked(broker))
     turns = None if broker.capabilities.wakes_one else roster
-    courier = Courier(consumer, app.backend, lane, ledger, lambda: _lost(courier), turns, order.slot)
+    courier = Courier(consumer, make_storing(app), lane, ledger, lambda: _lost(courier), turns, order.slot)
     courier.patience = spec.ttl
     if trail is not None:
         courier.without_leases(trail, lambda line: pass_on(control, line))

@@ -22,7 +22,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from celeriac import failpoints
-from celeriac.backends.base import ResultBackend, StoredResult
+from celeriac.backends.base import StoredResult
+from celeriac.backends.retrying import StoreDown, Storing
 from celeriac.brokers.base import REQUEUE, Consumer, Lifeline, Outgoing, Received, Settlement, Trail
 from celeriac.exceptions import CeleriacError, OperationalError
 from celeriac.worker.outage import Outage
@@ -69,7 +70,7 @@ class Courier(threading.Thread):
     def __init__(
         self,
         consumer: Consumer,
-        backend: ResultBackend | None,
+        backend: Storing | None,
         lane: Lane,
         ledger: Ledger | None,
         on_lost: Callable[[], None],
@@ -85,6 +86,7 @@ class Courier(threading.Thread):
         self.roster = roster
         self.slot = slot
         self._outage = Outage("Broker lost", None if ledger is None else ledger.set_away)
+        self._store_outage = Outage("Result store lost", None if ledger is None else ledger.set_away)
         self.outbox: deque[Settlement] = deque()
         self.notices: deque[StoredResult] = deque()
         self.loose: deque[Settlement] = deque()  # ends of deliveries that were acknowledged before they ran
@@ -278,20 +280,21 @@ class Courier(threading.Thread):
                 received = self.consumer.exchange(batch, want)
                 break
             except OperationalError as exc:
-                self._drop()
+                outage = self._store_outage if isinstance(exc, StoreDown) else self._outage
+                if outage is self._outage:
+                    self._drop()
                 if self._stop_by and time.monotonic() > self._stop_by:
                     logger.error(
-                        "Broker lost: %s; giving up. %d finished tasks are not settled and may run again.",
+                        "%s: %s; giving up. %d finished tasks are not settled and may run again.",
+                        outage.what,
                         exc,
                         len(pending),
                     )
                     return None
-                self._outage.failed(exc)
-                if self.ledger is not None:
-                    self.ledger.pulse()
-                self.lane.tick(time.monotonic())
-                time.sleep(self._outage.pause())
+                outage.failed(exc)
+                self._rest(exc.pause if isinstance(exc, StoreDown) else outage.pause())
         self._outage.over()
+        self._store_outage.over()
         if received.lost:
             logger.error(
                 "LEASE_LOST: another node has taken this child's deliveries; dropping %d.", len(batch)
@@ -309,6 +312,18 @@ class Courier(threading.Thread):
         self.offset = received.now - time.time()
         self._answer(urgent, accepted=True, stale=received.stale)
         return received
+
+    def _rest(self, seconds: float) -> None:
+        """Pause, with signs of life; not beyond the time to stop."""
+        until = time.monotonic() + seconds
+        while True:
+            if self.ledger is not None:
+                self.ledger.pulse()
+            now = time.monotonic()
+            self.lane.tick(now)
+            if now >= until or (self._stop_by and now > self._stop_by):
+                return
+            time.sleep(min(until - now, NAP))
 
     def _is_given_up(self) -> bool:
         """Without leases: a zombie, which must not even store results. The supervisor gives up its children

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from celeriac.app.queues import declarations
 from celeriac.brokers.base import ConsumerSpec
-from celeriac.worker.child import make_processor
+from celeriac.worker.child import make_processor, make_storing
 from celeriac.worker.courier import Courier
 from celeriac.worker.heart import Heart
 from celeriac.worker.lanes import ThreadLane
@@ -75,7 +75,7 @@ class InProcessWorker:
         ttl = app.conf.worker_lease_ttl
         consumer = broker.consumer(ConsumerSpec(identity, self.queues, ttl, target))
         self.lane = ThreadLane(self.processor, self.concurrency, None)
-        self.courier = Courier(consumer, app.backend, self.lane, None, on_lost=self.lane.stop)
+        self.courier = Courier(consumer, make_storing(app), self.lane, None, on_lost=self.lane.stop)
         self.lane.courier = self.processor.courier = self.courier
         if not broker.capabilities.leases:
             self.courier.without_leases()
