@@ -26,6 +26,7 @@ from celeriac.brokers.amqp.topology import Topology
 from celeriac.brokers.base import Outgoing
 from celeriac.brokers.routing import unroutable
 from celeriac.exceptions import EncodeError, OperationalError, QueueNotFound
+from celeriac.transport.amqp.channel import Channel
 from celeriac.transport.amqp.values import Blocked, ChannelClosed, Refused
 from celeriac.wire.amqp import AGAIN, DUE
 from celeriac.wire.identity import delivery_tag
@@ -35,6 +36,8 @@ __all__ = ["Post", "Publisher", "sendable"]
 
 #: Messages between two looks at what the server says.
 CHUNK: Final = 500
+#: How often messages are offered again that a queue refuses.
+_REFUSALS: Final = 4
 _NOT_FOUND = 404
 _TOO_LARGE = 311
 _monotonic = time.monotonic
@@ -55,6 +58,51 @@ def sendable(message: Message) -> Message:
     tag = properties.get("delivery_tag")
     named = {**properties, "message_id": tag if type(tag) is str and tag else delivery_tag()}
     return message._replace(properties=named)
+
+
+class _Patience:
+    """How often what may be tried again within one call."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._pauses = list(PAUSES)
+        self._refusals = 0
+        self._second = False
+
+    def once(self) -> bool:
+        """True the first time."""
+        first, self._second = not self._second, True
+        return first
+
+    def after(self, failure: OperationalError) -> None:
+        """Go on after a failure, or raise it."""
+        if isinstance(failure, ChannelClosed):
+            if failure.code == _TOO_LARGE:
+                raise EncodeError(f"RabbitMQ takes no message that large: {failure.text}") from failure
+            if failure.code != _NOT_FOUND or not self.once():
+                raise failure
+        elif isinstance(failure, (Refused, Blocked)):
+            raise failure
+        else:
+            self._pause(failure)
+
+    def refused(self, count: int, total: int) -> None:
+        """A quorum queue that has just been declared, or is choosing its leader, refuses for a moment."""
+        self._refusals += 1
+        error = OperationalError(
+            f"RabbitMQ refused {count} of {total} messages: a queue is full (its overflow is reject-publish) "
+            "or has lost its majority. They are not stored."
+        )
+        if self._refusals > _REFUSALS:
+            raise error
+        self._pause(error)
+
+    def _pause(self, error: OperationalError) -> None:
+        pause, longest = self._pauses
+        if _monotonic() + pause >= self._deadline:
+            raise error
+        time.sleep(pause)
+        self._pauses[0] = min(2 * pause, longest)
 
 
 class Publisher:
@@ -94,57 +142,51 @@ class Publisher:
     ) -> list[Post]:
         """Try until everything is answered for; return what no queue takes. `homeless`: those whose exchange
         does not exist, which is an error when `strict`."""
-        pause = PAUSES[0]
         rest: Sequence[Post | Outgoing] = batch
         returned: list[Post] = []
-        retried = False
+        again = _Patience(deadline)
         while True:
             line = self._lines.take(deadline)
+            sender = line.sender  # another one, once the server has closed it
             posts: list[Post] = []
-            sequence: dict[int, Post] = {}
+            sent: dict[int, Post] = {}
+            failure: OperationalError | None = None
             try:
                 posts = self._addressed(line, rest, deadline, outs, None if strict else homeless)
-                self._send(line, posts, deadline, sequence)
-                self._lines.give(line)
-                rest = []
-            except (Refused, Blocked):
-                line.close()
-                raise
-            except ChannelClosed as exc:
-                self._lines.keep(line, deadline)
-                if exc.code == _TOO_LARGE:
-                    raise EncodeError(f"RabbitMQ takes no message that large: {exc.text}") from exc
-                if exc.code != _NOT_FOUND or retried:
-                    raise
-                self._topology.forget()  # an exchange has vanished
-                retried = True
-                rest = [_readdressed(post, outs) for post in _unanswered(line, posts, sequence)]
-            except OperationalError:
-                line.close()
-                if _monotonic() + pause >= deadline:
-                    raise
-                if posts:
-                    rest = _unanswered(line, posts, sequence)
-                time.sleep(pause)
-                pause = min(2 * pause, PAUSES[1])
+                self._send(line, posts, deadline, sent)
+            except OperationalError as exc:
+                failure = exc
             except BaseException:
                 line.close()
                 raise
-            back, self_refused = _verdicts(line, posts)
-            if self_refused:
-                raise OperationalError(
-                    f"RabbitMQ refused {self_refused} of {len(posts)} messages: a queue is full (its "
-                    "overflow is reject-publish) or has lost its majority. They are not stored."
-                )
-            if back and not retried:
-                retried = True
+            back, refused = _verdicts(sender, sent)
+            if posts or failure is None:
+                rest = _unanswered(sender, posts, sent)
+            self._put_away(line, failure, deadline)
+            if failure is not None:
+                again.after(failure)
+                if isinstance(failure, ChannelClosed):
+                    self._topology.forget()  # an exchange has vanished
+                    rest = [_readdressed(post, outs) for post in rest]
+            if back and again.once():
                 for post in back:
                     self._topology.forget(post.queue or None)
                 rest = [*rest, *back]
             else:
                 returned += back
+            if refused:
+                again.refused(len(refused), len(batch))
+                rest = [*rest, *refused]
             if not rest:
                 return returned
+
+    def _put_away(self, line: Line, failure: OperationalError | None, deadline: float) -> None:
+        if failure is None:
+            self._lines.give(line)
+        elif isinstance(failure, ChannelClosed):
+            self._lines.keep(line, deadline)
+        else:
+            line.close()
 
     def _addressed(
         self,
@@ -197,12 +239,12 @@ class Publisher:
         suffixes = self._topology.delayed_suffixes(line, out, deadline)
         return [Post(*delays.route(left, suffix), message) for suffix in suffixes]
 
-    def _send(self, line: Line, posts: list[Post], deadline: float, sequence: dict[int, Post]) -> None:
-        """Publish and wait for all confirms. `sequence`: what went out under which number."""
+    def _send(self, line: Line, posts: list[Post], deadline: float, sent: dict[int, Post]) -> None:
+        """Publish and wait for all confirms. `sent`: what went out under which number."""
         sender = line.sender
         for count, post in enumerate(posts, 1):
             exchange, key, message, _ = post
-            sequence[sender.publish(exchange, key, message, mandatory=True)] = post
+            sent[sender.publish(exchange, key, message, mandatory=True)] = post
             if count % CHUNK == 0:
                 line.link.flush(deadline)
         sender.await_confirms(deadline)
@@ -213,33 +255,36 @@ def _name(post: Post) -> str:
     return "" if isinstance(message, Unreadable) else str(message.properties.get("message_id", ""))
 
 
-def _readdressed(post: Post, outs: dict[str, Outgoing]) -> Post | Outgoing:
+def _readdressed(post: Post | Outgoing, outs: dict[str, Outgoing]) -> Post | Outgoing:
     """The message as it was asked for, so that its exchange is looked for again."""
+    if not isinstance(post, Post):
+        return post
     out = outs.get(_name(post))
     if out is None or not isinstance(post.message, Message):
         return post
     return out._replace(message=post.message)
 
 
-def _verdicts(line: Line, posts: Sequence[Post]) -> tuple[list[Post], int]:
-    """The posts that came back, and how many were refused."""
-    sender = line.sender
+def _verdicts(sender: Channel, sent: dict[int, Post]) -> tuple[list[Post], list[Post]]:
+    """The posts that came back, and those that were refused."""
     if not sender.returned and not sender.nacked:
-        return [], 0
-    refused = len(sender.nacked)
+        return [], []
+    refused = [sent[seq] for seq in sender.nacked if seq in sent]
     names = {(each.exchange, each.routing_key, _name(Post("", "", each.message))) for each in sender.returned}
     sender.returned.clear()
     sender.nacked.clear()
-    return [post for post in posts if (post.exchange, post.routing_key, _name(post)) in names], refused
+    back = [post for post in sent.values() if (post.exchange, post.routing_key, _name(post)) in names]
+    return back, refused
 
 
-def _unanswered(line: Line, posts: Sequence[Post], sequence: dict[int, Post]) -> list[Post]:
+def _unanswered(sender: Channel, posts: Sequence[Post], sent: dict[int, Post]) -> list[Post | Outgoing]:
     """What is to be sent again after the line or its channel was lost: marked when it went out before."""
-    sender = line.sender
-    sent = {id(post): seq for seq, post in sequence.items()}
-    again: list[Post] = []
+    if not sender.unconfirmed and len(sent) == len(posts):
+        return []
+    numbers = {id(post): seq for seq, post in sent.items()}
+    again: list[Post | Outgoing] = []
     for post in posts:
-        seq = sent.get(id(post))
+        seq = numbers.get(id(post))
         if seq is None:
             again.append(post)
         elif not sender.is_confirmed(seq):
