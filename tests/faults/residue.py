@@ -11,6 +11,7 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING
 
+import psycopg
 import redis
 from tests.faults import rabbit
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Tables of the embedded store that are empty when nothing waits, runs or serves.
 TABLES = ("message", "ready", "delayed", "claim", "lease", "serving", "idle")
+#: The same of PostgreSQL's.
+POSTGRES_TABLES = ("message", "line", "claim", "lease", "serving", "idle")
 #: The end of every key of ours on Redis that is gone when nothing waits, runs or serves.
 KEYS = (":leases", ":delayed", ":suspects")
 
@@ -33,6 +36,12 @@ def residue(store: Store) -> list[str]:
         return [
             f"{name}: {ready} wait, {out} are out" for name, (ready, out) in rabbit.left(store.broker).items()
         ]
+    if store.name == "postgres":
+        with psycopg.connect(store.broker) as db:
+            counts = [
+                (t, db.execute(f"SELECT count(*) FROM celeriac.{t}").fetchone()) for t in POSTGRES_TABLES
+            ]
+        return [f"{row[0]} in {table}" for table, row in counts if row and row[0]]
     if store.name != "sqlite":
         return []  # nothing but the broker itself knows: `Ground.verdict` asks it
     found = []
@@ -61,6 +70,9 @@ def stored_ids(store: Store) -> list[str]:
             envelopes = [json.loads(raw) for raw in server.lrange("faults", 0, -1)]
     elif rabbit.knows(store.broker):
         return rabbit.stored(store.broker, "faults")
+    elif store.name == "postgres":
+        with psycopg.connect(store.broker) as db:
+            envelopes = [json.loads(raw) for (raw,) in db.execute("SELECT raw FROM celeriac.message")]
     else:
         with sqlite3.connect(store.path, timeout=10) as db:
             envelopes = [json.loads(raw) for (raw,) in db.execute("SELECT raw FROM message")]
