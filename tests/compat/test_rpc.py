@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from tests.compat.conftest import Place
 from tests.faults.harness import ROOT, Node
 from tests.servers import RabbitServer
 
+from celeriac import Celeriac, group
 from celeriac.backends.base import StoredResult
 from celeriac.backends.rpc import RpcBackend
 from celeriac.exceptions import ImproperlyConfigured
@@ -160,6 +162,7 @@ def test_a_kept_connection_that_died_is_replaced(rabbit_server: RabbitServer, ba
 def test_a_forked_child_has_a_queue_of_its_own(place: Place) -> None:
     code = """
 import os, sys
+from celeriac import Celeriac, group
 from celeriac.backends.base import StoredResult
 from celeriac.backends.rpc import RpcBackend
 backend = RpcBackend("rpc://", {"broker_write_url": sys.argv[1]})
@@ -199,3 +202,62 @@ def test_closing_deletes_the_reply_queue(backend: RpcBackend, channel: Channel) 
 def test_another_brokers_url_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="redis://"):
         RpcBackend("rpc://", {"broker_write_url": "redis://localhost"})
+
+
+# -- whole fleets -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scenario", "expected"),
+    [
+        ("plain", 5),
+        ("retry", 2),
+        ("chain", 112),
+        ("members", [1, 2, 3, 4, 5]),
+        ("error", ["ValueError", "no way", "FAILURE", True]),
+    ],
+)
+def test_their_client_and_our_worker(peer: Peer, ours: Node, scenario: str, expected: Any) -> None:
+    assert peer(scenario) == expected
+
+
+def everything_comes_back(client: Celeriac) -> None:
+    add = client.signature("add", (1, 1))
+    assert client.send_task("add", (2, 3)).get(timeout=20) == 5
+    assert (add | client.signature("add", (10,)) | client.signature("add", (100,)))().get(timeout=20) == 112
+    members = group(client.signature("add", (number, 1)) for number in range(20))()
+    assert members.get(timeout=20) == list(range(1, 21))
+    assert client.send_task("flaky", ("rpc",), {"until": 2, "countdown": 0}).get(timeout=20) == 2
+    failed = client.send_task("fail", ("no way",))
+    with pytest.raises(ValueError, match="no way"):
+        failed.get(timeout=20)
+    assert (failed.state, failed.failed()) == ("FAILURE", True)
+    # asked for late, by another object of the same process
+    again = client.AsyncResult(failed.id)
+    assert again.state == "FAILURE"
+
+
+def test_our_client_and_their_worker(client: Celeriac, theirs: Node) -> None:
+    everything_comes_back(client)
+
+
+def test_our_client_and_our_worker(client: Celeriac, ours: Node) -> None:
+    everything_comes_back(client)
+    in_threads: list[Any] = []
+
+    def ask(number: int) -> None:
+        in_threads.append(client.send_task("add", (number, 0)).get(timeout=20))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(in_threads) == list(range(8))
+
+
+def test_a_stranger_is_told_that_no_result_can_come(client: Celeriac) -> None:
+    with pytest.raises(ImproperlyConfigured, match="made none"):
+        client.AsyncResult("somebody-elses").get(timeout=1)
+    with pytest.raises(NotImplementedError, match="groups"):
+        client.GroupResult("g", []).save()
