@@ -145,6 +145,7 @@ class Publisher:
         rest: Sequence[Post | Outgoing] = batch
         returned: list[Post] = []
         again = _Patience(deadline)
+        begun = time.time()
         while True:
             line = self._lines.take(deadline)
             sender = line.sender  # another one, once the server has closed it
@@ -152,7 +153,7 @@ class Publisher:
             sent: dict[int, Post] = {}
             failure: OperationalError | None = None
             try:
-                posts = self._addressed(line, rest, deadline, outs, None if strict else homeless)
+                posts = self._addressed(line, rest, deadline, outs, None if strict else homeless, begun)
                 self._send(line, posts, deadline, sent)
             except OperationalError as exc:
                 failure = exc
@@ -195,8 +196,9 @@ class Publisher:
         deadline: float,
         outs: dict[str, Outgoing],
         homeless: list[Post] | None,
+        begun: float,
     ) -> list[Post]:
-        """`batch` as posts, everything they need being declared."""
+        """`batch` as posts, everything they need being declared. `begun`: when countdowns began."""
         topology = self._topology
         posts: list[Post] = []
         for one in batch:
@@ -212,11 +214,10 @@ class Publisher:
                 message.properties["priority"] = priority
             outs[message.properties["message_id"]] = one
             try:
-                left = 0.0
-                if countdown is not None or due is not None:
-                    left = countdown if countdown is not None else (due or 0.0) - time.time()
-                if left > 0:
-                    posts += self._delayed(line, one, message, left, deadline)
+                if countdown is not None:
+                    due = begun + countdown
+                if due is not None and due > time.time():
+                    posts += self._delayed(line, one, message, due, deadline)
                 elif queue or not exchange:
                     topology.ensure(line, queue or key, deadline)
                     posts.append(Post("", queue or key, message, queue or key))
@@ -230,13 +231,13 @@ class Publisher:
         return posts
 
     def _delayed(
-        self, line: Line, out: Outgoing, message: Message, left: float, deadline: float
+        self, line: Line, out: Outgoing, message: Message, due: float, deadline: float
     ) -> list[Post]:
+        suffixes = self._topology.delayed_suffixes(line, out, deadline)  # the first time it takes a second
+        left = max(delays.STEP, due - time.time())
         if left > delays.LONGEST:
-            message.properties["delivery_mode"] = 2
-            message = message._replace(headers={**message.headers, DUE: time.time() + left})
+            message = message._replace(headers={**message.headers, DUE: due})
             left = float(delays.LONGEST)
-        suffixes = self._topology.delayed_suffixes(line, out, deadline)
         return [Post(*delays.route(left, suffix), message) for suffix in suffixes]
 
     def _send(self, line: Line, posts: list[Post], deadline: float, sent: dict[int, Post]) -> None:

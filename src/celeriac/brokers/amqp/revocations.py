@@ -4,12 +4,15 @@
 2. `Revocations.revoked`: all ids that count now. The first call reads the stream to its end, which it
    recognises by a mark that it appends itself; the later ones read what has come since.
 
-RabbitMQ drops records after a week (`names.REVOKED_ARGUMENTS`).
+RabbitMQ drops records after a week (`names.REVOKED_ARGUMENTS`). It may not find the stream after a restart:
+one that was declared moments before a power cut stays "inaccessible" for ever (seen with 3.10). Revocations
+must not stop a worker, so then what is known counts, and after `_GIVE_UP` seconds the stream is made anew.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -25,7 +28,7 @@ from celeriac.exceptions import OperationalError
 from celeriac.transport.amqp.channel import Channel
 from celeriac.transport.amqp.link import Link
 from celeriac.transport.amqp.url import AmqpServer
-from celeriac.transport.amqp.values import Arrival
+from celeriac.transport.amqp.values import Arrival, ChannelClosed
 from celeriac.wire.identity import uuid
 
 __all__ = ["Revocations"]
@@ -35,6 +38,10 @@ _AHEAD: Final = 500
 #: Seconds for the mark; without it (an alarm is on) the stream ends where it is silent for `_SILENCE`.
 _MARK_TIMEOUT: Final = 2.0
 _SILENCE: Final = 0.3
+#: Seconds for which a stream that the server has lost may come back, with the node that has it.
+_GIVE_UP: Final = 10.0
+_NOT_FOUND: Final = 404
+logger = logging.getLogger("celeriac.brokers.amqp")
 
 
 class Revocations:
@@ -51,6 +58,7 @@ class Revocations:
         self._until: dict[str, float] = {}
         self._next = 0  # offset of the first record that was not read
         self._calls = 0
+        self._lost_since: float | None = None
 
     def revoke(self, ids: Sequence[str], ttl: float) -> None:
         """See `Broker.revoke`."""
@@ -64,9 +72,11 @@ class Revocations:
                 self._link, self._channel, self._pid = None, None, os.getpid()
             try:
                 self._read(to_the_end=not self._calls)
-            except OperationalError:
+            except OperationalError as exc:
                 self._close()
-                raise
+                if not _is_lost(exc):
+                    raise
+                self._mend(exc)
             self._calls += 1
             if self._calls == 1:
                 self._close()  # most processes ask once
@@ -139,14 +149,36 @@ class Revocations:
         self._topology.ensure(Desk(self._link), names.REVOKED, deadline)
         self._channel = self._link.channel(deadline=deadline)
         self._channel.qos(_AHEAD, deadline=deadline)
-        start = self._next or "first"
+        self._next = 0  # it may be another stream
         self._channel.consume(
-            names.REVOKED, "revoked", arguments={"x-stream-offset": start}, deadline=deadline
+            names.REVOKED, "revoked", arguments={"x-stream-offset": "first"}, deadline=deadline
         )
+        self._lost_since = None
         return self._link, self._channel
+
+    def _mend(self, why: OperationalError) -> None:
+        """Wait for the stream to come back; not for ever."""
+        now = time.monotonic()
+        if self._lost_since is None:
+            self._lost_since = now
+            logger.warning("The stream of revoked ids cannot be read; what is known of them counts: %s", why)
+        elif now - self._lost_since > _GIVE_UP:
+            self._lost_since = None
+            deadline = now + self._server.timeout
+            link = Link.dial(self._server, deadline=deadline)
+            try:
+                link.channel(deadline=deadline).queue_delete(names.REVOKED, deadline=deadline)
+            finally:
+                link.close()
+            logger.warning("The stream of revoked ids is made anew; ids revoked before are forgotten.")
 
     def _close(self) -> None:
         if self._link is not None:
             with contextlib.suppress(OperationalError):
                 self._link.close()
         self._link = self._channel = None
+
+
+def _is_lost(exc: OperationalError) -> bool:
+    """The stream is declared, and the server cannot find it."""
+    return isinstance(exc, ChannelClosed) and exc.code == _NOT_FOUND and "inaccessible" in exc.text
