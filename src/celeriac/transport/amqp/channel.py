@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from celeriac import failpoints
 from celeriac.exceptions import EncodeError
 from celeriac.transport.amqp import content, methods
 from celeriac.transport.amqp.frames import Content, method_frame
@@ -240,6 +241,8 @@ class Channel:
         self.link.flush(deadline)
         self.link.wait_for(lambda: self.error is not None or not self.unconfirmed, deadline, "confirms")
         self._check()
+        if failpoints.on:
+            failpoints.passed("done", self.link.shut)
 
     # -- consuming
 

@@ -238,8 +238,6 @@ class Link:
                     return
                 data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
                 self._out.clear()
-                if failpoints.on:
-                    failpoints.passed("sending", self.shut)
             else:
                 data = self._unsent  # type: ignore[assignment]
             try:
@@ -252,6 +250,8 @@ class Link:
                 sent = 0
             if sent == len(data):
                 self._unsent = None
+                if failpoints.on:
+                    failpoints.passed("sent", self.shut)
             else:
                 self._unsent = memoryview(data)[sent:]
             if sent:
