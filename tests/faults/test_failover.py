@@ -379,3 +379,31 @@ def test_a_standby_is_promoted_under_load(journal: Journal, tmp_path: Path, clie
     finally:
         standby.stop()
         primary.stop()
+
+
+# -- workers that are to give up ----------------------------------------------------------------------------
+
+
+def test_a_worker_that_may_not_wait_ends(journal: Journal, tmp_path: Path) -> None:
+    """`broker_connection_retry_on_startup` and `broker_connection_retry` are off: status 69, and why."""
+    server = RedisServer()
+    impatient = {"broker_transport_options": {"socket_timeout": 0.5}}
+    try:
+        server.kill()
+        with worker(
+            tmp_path, journal, server.url, broker_connection_retry_on_startup=False, **impatient
+        ) as node:
+            assert node.process is not None
+            assert node.process.wait(20) == 69
+            assert "Cannot connect to Redis" in node.log
+        server.start()
+        with worker(
+            tmp_path, journal, server.url, name="n2", broker_connection_retry=False, **impatient
+        ) as node:
+            until((tmp_path / "ready").exists, 20)
+            server.kill()
+            assert node.process is not None
+            assert node.process.wait(20) == 69
+            assert "broker_connection_retry is off" in node.log
+    finally:
+        server.stop()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+import psycopg
 import pytest
 from tests.faults.conftest import Store
 from tests.faults.harness import Journal, Node, until
@@ -21,11 +22,16 @@ TTL = 1.5
 
 @contextmanager
 def stalled(store: Store, server: RedisServer) -> Iterator[None]:
-    """Nobody can write: the server is stopped, or somebody holds the lock of the file."""
+    """Nobody can write: the server is stopped, or somebody holds the lock of the file or of the leases."""
     if store.name == "redis":
         server.freeze()
         yield
         server.thaw()
+        return
+    if store.name == "postgres":
+        with psycopg.connect(store.broker) as holder:
+            holder.execute("LOCK TABLE celeriac.lease IN ACCESS EXCLUSIVE MODE")
+            yield
         return
     with closing(sqlite3.connect(store.path, timeout=10, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.faults.conftest import Store
 from tests.faults.harness import Journal, Node, until
@@ -24,6 +25,10 @@ def inject(store: Store, raw: bytes) -> None:
 
         with redis.Redis.from_url(store.broker, protocol=2) as client:
             client.lpush("faults", raw)
+        return
+    if store.name == "postgres":
+        with psycopg.connect(store.broker) as client:
+            client.execute("SELECT celeriac.publish(NULL, 0, 'faults', 'faults', 0, ARRAY[%s::bytea])", (raw,))
         return
     path = Path(store.broker.removeprefix("sqlite:///"))
     with sqlite3.connect(path, timeout=10) as db:

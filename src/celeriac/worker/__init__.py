@@ -117,7 +117,11 @@ def store_name(app: Celeriac) -> str:
 
 
 def _prepare_queues(app: Celeriac, options: WorkerOptions) -> Sequence[str]:
-    """Declare, purge if asked; return what the store cannot promise. A broker that is down is waited for."""
+    """Declare, purge if asked; return what the store cannot promise. A broker that is down is waited for,
+    unless the settings say otherwise."""
+    conf = app.conf
+    on_startup = conf.broker_connection_retry_on_startup
+    patient = conf.broker_connection_retry if on_startup is None else on_startup
     try:
         app.broker.declare(declarations([app.queues[name] for name in options.queues or ()]))
         if options.purge:
@@ -125,6 +129,8 @@ def _prepare_queues(app: Celeriac, options: WorkerOptions) -> Sequence[str]:
                 logger.warning("Purged %d messages from %s.", app.broker.purge(name), name)
         warnings = app.broker.warnings()
     except OperationalError as exc:
+        if not patient:
+            raise
         logger.error("Cannot reach the broker yet: %s", exc)
         return ()
     for warning in warnings:

@@ -57,6 +57,9 @@ PATIENCE = 5.0
 #: Seconds that a child with many slots has to enforce a hard limit itself, before it is killed.
 OVERDUE = 0.5
 
+#: Exit status of a worker that may not wait for its broker (EX_UNAVAILABLE of BSD's sysexits).
+UNAVAILABLE = 69
+
 WARM, COLD = "warm", "cold"
 
 
@@ -369,6 +372,15 @@ class Supervisor:
         self._say_ready()
         if self._ready_file is not None:
             self._ready_file.update(self.is_at_work())
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """With `broker_connection_retry = False` a lost broker ends the worker; somebody starts it again."""
+        lost = self._heart is not None and self._heart.outage.since is not None
+        if lost and not self.stopping and not self.app.conf.broker_connection_retry:
+            logger.critical("The broker is lost, and broker_connection_retry is off: the worker ends.")
+            self.exit_code = UNAVAILABLE
+            self._go_cold()
 
     def is_at_work(self) -> bool:
         """Started, not stopping, and in touch with the broker: the heart, and at least one child."""
