@@ -59,6 +59,7 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "broker_use_ssl",
         "broker_connection_timeout",
         "broker_failover_strategy",
+        "broker_login_method",
     ),
     "backend": (
         "result_backend",
@@ -215,7 +216,11 @@ def _load_from_cwd(path: str) -> Any:
 def _broker_options(conf: Settings) -> dict[str, Any]:
     """`broker_transport_options`, and the settings that say the same of every broker."""
     return {
-        **_given(ssl=conf.broker_use_ssl or None, socket_connect_timeout=conf.broker_connection_timeout),
+        **_given(
+            ssl=conf.broker_use_ssl or None,
+            socket_connect_timeout=conf.broker_connection_timeout,
+            login_method=conf.broker_login_method,
+        ),
         **(conf.broker_transport_options or {}),
     }
 

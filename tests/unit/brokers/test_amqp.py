@@ -1,0 +1,190 @@
+"""The pure parts of the RabbitMQ broker: journeys of delayed messages, names, marks, fates."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celeriac.brokers.amqp import copies, delays, names
+from celeriac.brokers.amqp.suspects import COMPANY, RUNNING_PAUSES, Doubtful, verdict
+from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, TAG_BITS, Word
+from celeriac.transport.amqp.values import Arrival
+from celeriac.wire.amqp import AGAIN, CRASHES, MARKS, PARKED, RAW, body_tag, strip, tag_of
+from celeriac.wire.message import Message, Unreadable
+
+LEGS = {leg.exchange: leg for leg in delays.legs()}
+
+
+def matches(pattern: list[str], words: list[str]) -> bool:
+    """What a topic exchange does, spelled out."""
+    if not pattern:
+        return not words
+    if pattern[0] == "#":
+        return matches(pattern[1:], words) or (bool(words) and matches(pattern, words[1:]))
+    return bool(words) and pattern[0] in ("*", words[0]) and matches(pattern[1:], words[1:])
+
+
+def journey(exchange: str, key: str) -> float:
+    """Seconds that a message spends in the delay queues, walking them as the server does."""
+    words, spent = key.split("."), 0.0
+    while exchange != delays.DELIVERY:
+        leg = LEGS[exchange]
+        waits = matches(leg.waits.split("."), words)
+        assert waits != matches(leg.passes.split("."), words)
+        if waits:
+            spent += leg.arguments["x-message-ttl"] / 1000
+        exchange = leg.behind
+    return spent
+
+
+@given(st.floats(min_value=0.001, max_value=delays.LONGEST))
+def test_a_journey_is_never_too_short_and_hardly_too_long(seconds: float) -> None:
+    spent = journey(*delays.route(seconds, "celery"))
+    assert seconds - 1e-6 <= spent <= seconds + delays.STEP + 1e-6
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 3, 60, 86_400, 2**27, delays.LONGEST])
+def test_whole_seconds_take_exactly_their_time_and_only_celerys_levels(seconds: int) -> None:
+    exchange, key = delays.route(seconds, "celery")
+    assert journey(exchange, key) == seconds
+    assert exchange == f"celery_delayed_{int(math.log2(seconds))}"
+
+
+def test_celerys_levels_are_declared_as_celery_declares_them() -> None:
+    """Recorded from Celery 5.7: a difference would make one fleet fail to start."""
+    leg = LEGS["celery_delayed_2"]
+    assert leg.arguments == {
+        "x-queue-type": "quorum",
+        "x-overflow": "reject-publish",
+        "x-message-ttl": 4000,
+        "x-dead-letter-exchange": "celery_delayed_1",
+        "x-dead-letter-strategy": "at-least-once",
+    }
+    assert (leg.queue, leg.waits, leg.passes) == ("celery_delayed_2", "*." * 25 + "1.#", "*." * 25 + "0.#")
+    assert LEGS["celery_delayed_27"].waits == "1.#"
+    assert LEGS["celery_delayed_0"].behind == "celery_delayed_delivery"
+
+
+def test_what_goes_round_a_level_is_where_it_would_have_come() -> None:
+    assert journey("celery_delayed_27", delays.route(5, "x")[1]) == 5
+
+
+@given(st.text(min_size=1, max_size=255), st.text(min_size=1, max_size=255))
+def test_queues_have_keys_of_one_word_that_differ(one: str, other: str) -> None:
+    for name in (one, other):
+        key = delays.queue_key(name)
+        assert "." not in key
+        assert len(delays.route(1, key)[1].encode()) <= 255
+    assert (delays.queue_key(one) == delays.queue_key(other)) == (one == other)
+
+
+def test_a_pattern_catches_its_own_suffix_only() -> None:
+    pattern = delays.pattern(delays.queue_key("a.b")).split(".")
+    assert matches(pattern, delays.route(9.9, delays.queue_key("a.b"))[1].split("."))
+    assert not matches(pattern, delays.route(9.9, delays.queue_key("b"))[1].split("."))
+    assert not matches(pattern, delays.route(9.9, f"x.{delays.queue_key('a.b')}")[1].split("."))
+
+
+@given(st.text())
+def test_tags_fit_and_are_the_same_everywhere(name: str) -> None:
+    name = name.encode("utf-8", "replace").decode()
+    assert 0 <= tag_of(name) < 2**TAG_BITS
+    assert tag_of(name) == tag_of(name)
+
+
+def test_a_known_tag() -> None:
+    """It may not change: nodes of two versions ask each other."""
+    assert tag_of("a") == 1_170_416_445_458_845_835
+
+
+def test_what_has_no_name_is_named_by_what_it_says() -> None:
+    first = Message(b"[]", "application/json", "utf-8", {"id": "x", "retries": 0}, {})
+    again = first._replace(properties={"priority": 0})
+    retried = first._replace(headers={"id": "x", "retries": 1})
+    assert body_tag(first) == body_tag(again) != body_tag(retried)
+    assert body_tag(Unreadable("why", b"x")) != body_tag(Unreadable("why", b"y"))
+
+
+def test_strip_leaves_the_tasks_own_headers() -> None:
+    headers = {"task": "t", "x-death": [{"queue": "celery_delayed_0"}], CRASHES: 2}
+    assert strip(headers) == {"x-death": [{"queue": "celery_delayed_0"}], CRASHES: 2}
+    assert headers == {"task": "t"}
+    assert MARKS.isdisjoint(headers)
+
+
+def test_the_queues_beside_a_queue_know_whose_they_are() -> None:
+    assert names.dead_of(names.dead_queue("a.b")) == "a.b"
+    assert names.suspects_of(names.suspects_queue("a.b")) == "a.b"
+    assert names.dead_of("a.b") == names.suspects_of("a.b") == ""
+
+
+# -- copies -----------------------------------------------------------------------------------------------
+
+
+def arrival(message: Message | Unreadable) -> Arrival:
+    return Arrival("c1", 1, False, "", "celery", message)
+
+
+def test_a_message_that_cannot_be_read_survives_the_dead_letters() -> None:
+    post = copies.dead("celery", Unreadable("why", b"\x00raw"), "bad", 1)
+    assert isinstance(post.message, Message)
+    assert post.message.headers[RAW] == "why"
+    letter = copies.letter_of("celery", arrival(post.message))
+    assert (letter.message, letter.reason, letter.crashes) == (Unreadable("why", b"\x00raw"), "bad", 1)
+
+
+def test_a_copy_that_goes_back_has_another_name_and_a_parked_one_the_same() -> None:
+    message = Message(b"[]", "application/json", "utf-8", {"task": "t"}, {"delivery_tag": "one"})
+    returned = copies.returned("celery", message).message
+    assert isinstance(returned, Message)
+    assert returned.properties["message_id"] != "one"
+    parked = copies.parked("celery", message, 0, 1)
+    assert parked.message.properties["message_id"] == "one"
+    assert parked.message.headers[PARKED] == 1
+    assert parked.countdown
+
+
+# -- fates ------------------------------------------------------------------------------------------------
+
+
+def doubt(*words: Word, **options: object) -> Doubtful:
+    return Doubtful(1, "celery", 7, Unreadable("", b""), {}, 0, True, words=list(words), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([Word(DONE, 9.0), Word(RUNNING, 1.0)], ("drop", "")),
+        ([Word(f"{ENDED}terminated")], ("end", "terminated")),
+        ([Word(INNOCENT, 2.0), Word(CRASHED, 1.0)], ("crash", "")),
+        ([Word(INNOCENT, 1.0), Word(CRASHED, 2.0)], ("run", "")),
+        ([Word(INNOCENT, 0.0), Word(RUNNING, 5.0)], ("ask", "")),
+    ],
+)
+def test_the_verdict_on_answers(words: list[Word], expected: tuple[str, str]) -> None:
+    assert verdict(doubt(*words), 10.0) == expected
+
+
+def test_the_first_answer_waits_for_company() -> None:
+    one = doubt(Word(INNOCENT), first_word=10.0)
+    assert verdict(one, 10.0) == ("wait", "")
+    assert verdict(one, 10.0 + COMPANY) == ("run", "")
+
+
+def test_what_runs_for_long_is_parked() -> None:
+    assert verdict(doubt(Word(RUNNING), runs=len(RUNNING_PAUSES)), 0.0) == ("park", "")
+
+
+def test_silence_is_a_crash_after_the_last_question() -> None:
+    assert verdict(doubt(), 0.0) == ("ask", "")
+    assert verdict(doubt(asks=1, ask_at=5.0, patience=1), 4.0) == ("wait", "")
+    assert verdict(doubt(asks=1, ask_at=5.0, patience=1), 5.0) == ("crash", "")
+    assert verdict(doubt(asks=1, ask_at=5.0, patience=3), 5.0) == ("ask", "")
+
+
+def test_marks_are_told_apart_from_the_users_headers() -> None:
+    assert all(mark.startswith("x-") for mark in MARKS)
+    assert {AGAIN, CRASHES, PARKED} <= MARKS
