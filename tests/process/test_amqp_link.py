@@ -230,6 +230,14 @@ def test_the_next_host_is_tried_and_then_preferred(url: str, dial: Callable[...,
     assert dial(several).where in url
 
 
+def test_a_host_that_does_not_answer_leaves_time_for_the_next(url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it lets connect, and says nothing
+        server = parse(f"amqp://127.0.0.1:{silent.getsockname()[1]}//;{url}")
+        link = Link.dial(server, deadline=soon(3))
+        assert link.where in url
+        link.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "what"),
     [

@@ -78,8 +78,8 @@ class Link:
 
     @classmethod
     def dial(cls, server: AmqpServer, *, deadline: float, heartbeat: float | None = None) -> Link:
-        """Connect and log in: each address gets at most `server.connect_timeout` seconds, all of them until
-        `deadline`.
+        """Connect and log in: each address gets at most `server.connect_timeout` seconds, and its share of what
+        is left until `deadline`.
 
         Args:
             heartbeat: instead of `server.heartbeat`; 0 for none (a link that nobody reads for minutes).
@@ -89,8 +89,9 @@ class Link:
             Disconnected: nobody could be reached. The text names each address and why, and no password.
         """
         failures: list[OperationalError] = []
-        for node in dial.in_turn(server):
-            until = min(deadline, _monotonic() + server.connect_timeout)
+        for left, node in zip(range(len(server.nodes), 0, -1), dial.in_turn(server), strict=True):
+            now = _monotonic()  # one that does not answer must leave time for the others
+            until = now + min(server.connect_timeout, (deadline - now) / left)
             try:
                 link = cls(dial.open_socket(node, until), server, node)
                 link._log_in(server, node, heartbeat, until)
@@ -307,7 +308,9 @@ class Link:
                 )
             self._beat()
             self._send()
-            until = min(until, self.last_sent + self.heartbeat / 2, self._last_heard + 2 * self.heartbeat)
+            until = min(until, self._last_heard + 2 * self.heartbeat)
+            if not self.writing:  # else no heartbeat can go out
+                until = min(until, self.last_sent + self.heartbeat / 2)
         self._poller.wait(max(0.0, until - now), to_write=self._unsent is not None)
         return True
 
