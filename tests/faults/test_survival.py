@@ -28,7 +28,8 @@ def inject(store: Store, raw: bytes) -> None:
         return
     if store.name == "postgres":
         with psycopg.connect(store.broker) as client:
-            client.execute("SELECT celeriac.publish(NULL, 0, 'faults', 'faults', 0, ARRAY[%s::bytea])", (raw,))
+            arguments = "NULL, 0, 'faults', 'faults', 0, ARRAY[%s::bytea]"
+            client.execute(f"SELECT celeriac.publish({arguments})", (raw,))
         return
     path = Path(store.broker.removeprefix("sqlite:///"))
     with sqlite3.connect(path, timeout=10) as db:

@@ -93,27 +93,35 @@ CREATE FUNCTION {s}release(p_key bytea, p_done bigint[], p_crashed bigint[]) RET
     SELECT coalesce(sum({s}end_lease(id, p_done, p_crashed, false)), 0)::bigint FROM {s}lease WHERE key = p_key
 $$;
 
--- Ends the leases of these queues that have lapsed; how many messages went back.
-CREATE FUNCTION {s}sweep(p_queue_keys bytea[]) RETURNS bigint LANGUAGE plpgsql AS $$
+-- The leases of these queues that have lapsed.
+CREATE FUNCTION {s}lapsed(p_queue_keys bytea[]) RETURNS SETOF bigint LANGUAGE sql VOLATILE AS $$
+    SELECT l.id FROM {s}lease AS l
+    WHERE l.expires <= clock_timestamp() AND l.id IN (
+        SELECT s.lease FROM {s}serving AS s JOIN {s}queue AS q ON q.id = s.queue WHERE q.key = ANY (p_queue_keys)
+    )
+$$;
+
+-- Ends them; how many messages went back. Nobody is judged when that takes longer than p_patience seconds.
+CREATE FUNCTION {s}sweep(p_queue_keys bytea[], p_patience float8) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
+    v_begun timestamptz := clock_timestamp();
     v_lease bigint;
     v_total bigint := 0;
 BEGIN
-    FOR v_lease IN
-        SELECT id FROM {s}lease
-        WHERE expires <= clock_timestamp() AND id IN (
-            SELECT s.lease FROM {s}serving AS s JOIN {s}queue AS q ON q.id = s.queue
-            WHERE q.key = ANY (p_queue_keys)
-        ) FOR UPDATE SKIP LOCKED
-    LOOP
+    FOR v_lease IN SELECT {s}lapsed(p_queue_keys) LOOP
+        PERFORM FROM {s}lease WHERE id = v_lease AND expires <= clock_timestamp() FOR UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;  -- alive after all, or in an exchange, or another one ends it
+        EXIT WHEN clock_timestamp() > v_begun + p_patience * interval '1 second';
         v_total := v_total + {s}end_lease(v_lease, '{}', '{}', true);
     END LOOP;
-    IF random() < 0.02 THEN  -- now and then: who has not published for long cannot be repeating himself
-        DELETE FROM {s}producer WHERE at < clock_timestamp() - interval '15 minutes';
-        DELETE FROM {s}revoked WHERE until <= clock_timestamp();
-    END IF;
     RETURN v_total;
 END $$;
+
+-- Forgets what is of no use any more: who has not published for long cannot be repeating himself.
+CREATE FUNCTION {s}tidy() RETURNS void LANGUAGE sql AS $$
+    DELETE FROM {s}producer WHERE at < clock_timestamp() - interval '15 minutes';
+    DELETE FROM {s}revoked WHERE until <= clock_timestamp();
+$$;
 
 -- Dead letters back into their line; how many there were.
 CREATE FUNCTION {s}revive(p_key bytea, p_ids bigint[]) RETURNS bigint LANGUAGE plpgsql AS $$
