@@ -54,6 +54,7 @@ _REDIS: Final = (
 #: The settings that each part is made from; a result store's own list is in `plugins.py`.
 _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "broker": (
+        "broker_read_url",
         "broker_write_url",
         "broker_transport_options",
         "broker_use_ssl",
@@ -110,14 +111,19 @@ class Parts:
                 self._made[name][1].close()
 
     def broker(self) -> Broker:
-        return self._part(  # type: ignore[no-any-return]
-            "broker",
-            lambda conf: plugins.broker_from_url(
-                arranged(conf.broker_write_url, conf.broker_failover_strategy),
-                _broker_options(conf),
-                self._declarations,
-            ),
-        )
+        return self._part("broker", self._make_broker)  # type: ignore[no-any-return]
+
+    def _make_broker(self, conf: Settings) -> Broker:
+        def make(url: str) -> Broker:
+            url = arranged(url, conf.broker_failover_strategy)
+            return plugins.broker_from_url(url, _broker_options(conf), self._declarations)
+
+        write = make(conf.broker_write_url)
+        if conf.broker_read_url == conf.broker_write_url:
+            return write
+        from celeriac.brokers.split import SplitBroker  # few need it
+
+        return SplitBroker(make(conf.broker_read_url), write)
 
     def _declarations(self, name: str) -> Sequence[Declaration]:
         """What a broker is told of a queue that it has to declare before it can be used."""

@@ -265,13 +265,8 @@ def _derive(values: dict[str, Any]) -> None:
     broker = values["broker_url"] = values["broker_url"] or EMBEDDED_URL
     values["broker_read_url"] = values["broker_read_url"] or broker
     values["broker_write_url"] = values["broker_write_url"] or broker
-    if values["broker_read_url"] != values["broker_write_url"]:
-        raise ImproperlyConfigured(
-            "'broker_read_url' and 'broker_write_url' are different, but an app has one broker. Set "
-            "'broker_url' alone, and give clients and workers that need different brokers an app each."
-        )
-    if values["result_backend"] is None and broker.startswith("sqlite:"):
-        values["result_backend"] = broker
+    if values["result_backend"] is None and values["broker_read_url"].startswith("sqlite:"):
+        values["result_backend"] = values["broker_read_url"]
     queue = values["task_default_queue"]
     values["task_default_exchange"] = values["task_default_exchange"] or queue
     values["task_default_routing_key"] = values["task_default_routing_key"] or queue

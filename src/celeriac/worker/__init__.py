@@ -113,7 +113,7 @@ def usable_cpus() -> int:
 
 def store_name(app: Celeriac) -> str:
     """Names the broker's store, so that ledgers of workers of another store are left alone."""
-    return hashlib.sha256(f"{app.conf.broker_url} {os.getcwd()}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{app.conf.broker_read_url} {os.getcwd()}".encode()).hexdigest()[:16]
 
 
 def _prepare_queues(app: Celeriac, options: WorkerOptions) -> Sequence[str]:
@@ -160,7 +160,7 @@ def _facts(app: Celeriac, options: WorkerOptions, warnings: Sequence[str]) -> Fa
         version=__version__,
         platform=f"{platform.system()} Python {platform.python_version()}",
         app=app.main or "__main__",
-        transport=conf.broker_url or "",
+        transport=conf.broker_read_url or "",
         server=server,
         results=conf.result_backend or "disabled",
         concurrency=options.concurrency or 1,

@@ -171,13 +171,11 @@ class TestOrder:
         conf.result_backend = "sqlite://"
         assert conf.result_backend == EMBEDDED_URL
 
-    def test_an_app_has_one_broker(self, conf: Settings) -> None:
-        conf.broker_write_url = conf.broker_url
-        with pytest.raises(ImproperlyConfigured, match="an app has one broker"):
-            conf.broker_read_url = "redis://elsewhere"
-        assert conf.broker_read_url == conf.broker_write_url == EMBEDDED_URL
-        conf.task_serializer = "yaml"
-        conf.update(broker_read_url="redis://x", broker_write_url="redis://x")
+    def test_one_may_read_here_and_write_there(self, conf: Settings) -> None:
+        conf.broker_url = "redis://both"
+        assert conf.broker_read_url == conf.broker_write_url == "redis://both"
+        conf.broker_read_url = "redis://here"
+        assert (conf.broker_read_url, conf.broker_write_url) == ("redis://here", "redis://both")
 
     def test_exchange_and_routing_key_follow_the_queue(self, conf: Settings) -> None:
         conf.task_default_queue = "mine"
