@@ -56,3 +56,29 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(plugins, "load_class", refuse)
     with pytest.raises(ImproperlyConfigured, match=r"pip install 'celeriac\[redis\]'"):
         plugins.broker_from_url("redis://localhost")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "db+sqlite:///r.db",
+        "db+postgresql://h/n",
+        "db+postgresql+psycopg://h/n",
+        "db+mysql+pymysql://h/n",
+        "db+oracle://h/n",
+        "database+sqlite:///r.db",
+        "database",
+        "db",
+    ],
+)
+def test_sql_databases(url: str) -> None:
+    plugin = plugins._listed(plugins.BACKENDS, plugins.scheme_of(url))
+    assert plugin is not None
+    assert plugin.path == "celeriac.backends.database:DatabaseBackend"
+    assert "database_engine_options" in plugins.backend_settings(url)
+
+
+def test_postgresql_is_a_store_of_its_own() -> None:
+    for scheme in ("postgresql", "postgres"):
+        assert plugins.BACKENDS[scheme].path.endswith(":PostgresBackend")
+    assert plugins.backend_settings("postgresql://h/n") == ()
