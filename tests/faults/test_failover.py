@@ -407,3 +407,21 @@ def test_a_worker_that_may_not_wait_ends(journal: Journal, tmp_path: Path) -> No
             assert "broker_connection_retry is off" in node.log
     finally:
         server.stop()
+
+
+# -- two brokers as one -------------------------------------------------------------------------------------
+
+
+def test_a_worker_takes_from_here_and_publishes_there(
+    journal: Journal, tmp_path: Path, client: Client, redis_server: RedisServer
+) -> None:
+    """A task is taken from `broker_read_url`; what it sets off goes to `broker_write_url`."""
+    redis_server.flush()
+    here, there = redis_server.url, redis_server.url[:-1] + "1"
+    with worker(tmp_path, journal, here, broker_read_url=here, broker_write_url=there) as node:
+        app = client(here)
+        app.send_task("record", ("first",), link=app.signature("record", ("second",), immutable=True))
+        until(lambda: client(there).broker.depth("faults") == 1, 20)
+        until(lambda: app.broker.stats(["faults"])[0].in_flight == 0, 5)
+        assert set(journal.count("end")) == {"first"}
+        assert node.stop() == 0

@@ -2,7 +2,7 @@
 
 1. `SplitBroker`: publishes to the write broker; all else is the read broker's.
 2. `_SplitConsumer`: what a settlement sets off is published to the write broker, confirmed, and only then is
-   the delivery settled in the read broker. After a crash between the two steps it comes twice, under one task id.
+   the delivery settled in the read broker. After a crash between the two it comes twice, under one task id.
 
 For `broker_read_url` and `broker_write_url`: one server under two users, or two that something else bridges.
 """
