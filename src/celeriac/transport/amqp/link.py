@@ -204,7 +204,9 @@ class Link:
         try:
             while not ready():
                 self._send()
-                if not self._receive() and not ready() and not self._block(deadline):
+                waited = self._block(deadline)  # first: the answer is hardly ever there already
+                self._receive()
+                if not waited and not ready():
                     raise self._late(what)
         except BaseException:
             self.close()
