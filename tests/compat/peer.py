@@ -46,6 +46,14 @@ def expires():
     return ["ran", result.state]
 
 
+def lapsed():
+    """An expired call, then another one behind it in the same queue."""
+    app.send_task(
+        "record", ("expired",), expires=datetime.now(UTC) - timedelta(seconds=5), ignore_result=True
+    )
+    return app.send_task("add", (2, 3)).get(timeout=20)
+
+
 def error():
     result = app.send_task("fail", ("no way",))
     try:

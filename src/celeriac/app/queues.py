@@ -170,7 +170,8 @@ class Queues:
         default_exchange, default_exchange_type, default_routing_key: the default queue's binding.
         default_type, missing_type: ``classic`` or ``quorum``, of the default queue and of those made on
             demand, for brokers that have such types.
-        max_priority: of all these, for brokers whose queues have to know.
+        max_priority: of every queue that names none itself, for brokers whose queues have to know. It is
+            noted on the queue, as Celery does.
     """
 
     def __init__(
@@ -225,6 +226,8 @@ class Queues:
     def add(self, queue: Any) -> Any:
         """Declare `queue` (a `Queue`, kombu's, or a name); return it."""
         queue = self._named(queue) if isinstance(queue, str) else queue
+        if self._max_priority is not None and _lacks_priority(queue):
+            queue.max_priority = self._max_priority
         self._declared[queue.name] = queue
         if getattr(queue, "alias", None):
             self._aliases[queue.alias] = queue
@@ -265,6 +268,13 @@ class Queues:
     def consumed(self) -> list[str]:
         """Names of the queues a worker of this application consumes from, in order."""
         return list(self._declared) if self._selected is None else list(self._selected)
+
+
+def _lacks_priority(queue: Any) -> bool:
+    """Whether a queue could have a highest priority, and nobody has said which."""
+    arguments = getattr(queue, "queue_arguments", None) or {}
+    is_classic = arguments.get("x-queue-type", "classic") == "classic"
+    return is_classic and "x-max-priority" not in arguments and getattr(queue, "max_priority", None) is None
 
 
 def _described(queues: Iterable[Any] | Mapping[str, Any] | None) -> Iterator[Any]:

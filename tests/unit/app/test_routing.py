@@ -9,7 +9,7 @@ import pytest
 from tests.unit.app.conftest import Sent
 
 from celeriac import Celeriac, Exchange, Queue
-from celeriac.app.queues import Broadcast, declarations
+from celeriac.app.queues import Broadcast, Queues, declarations
 from celeriac.app.routes import glob_to_pattern
 from celeriac.brokers.base import Queue as Declaration
 from celeriac.exceptions import ImproperlyConfigured, QueueNotFound
@@ -217,3 +217,14 @@ def test_what_is_no_queue_is_refused(app: Celeriac, queues: Any, reason: str) ->
 def test_queues_made_on_demand_may_be_topics(app: Celeriac) -> None:
     app.conf.task_create_missing_queue_exchange_type = "topic"
     assert app.queues["fresh"].exchange.type == "topic"
+
+
+def test_the_highest_priority_of_the_settings_is_that_of_every_queue_that_names_none() -> None:
+    quorum = {"x-queue-type": "quorum"}
+    given = [
+        Queue("plain"), Queue("own", max_priority=3), Queue("told", queue_arguments={"x-max-priority": 4}),
+        Queue("quorum", queue_arguments=quorum),
+    ]  # fmt: skip
+    queues = Queues([*given, "named"], max_priority=10)
+    limits = {each.name: each.max_priority for each in declarations(queues.values())}
+    assert limits == {"plain": 10, "own": 3, "told": None, "quorum": None, "named": 10}
