@@ -177,6 +177,7 @@ class AmqpConsumer:
         stale: list[int] = []
         settled: list[Place] = []
         owing: list[Settlement] = []
+        gone_back: list[int] = []
         for end in settlements:
             place = (end.queue, end.tag)
             if end.results:
@@ -184,13 +185,20 @@ class AmqpConsumer:
                     "A settlement carries results, which RabbitMQ cannot store. Ask Broker.carries(target) "
                     "first, and store the results through the backend when it says no."
                 )
-            if place not in held and place not in adrift:
+            if end.verdict == REQUEUE and place not in held and not end.followups:
+                # The connection that brought it is lost, so it has gone back by itself; nobody runs it here.
+                if adrift.pop(place, None) is None:
+                    stale.append(end.tag)
+                gone_back.append(end.tag)
+            elif place not in held and place not in adrift:
                 stale.append(end.tag)
             elif end.followups or end.verdict != "ack":
                 owing.append(end)
                 settled.append(place)
             else:
                 settled.append(place)
+        if gone_back and self._trail is not None:
+            self._trail.dropped(gone_back)
         if owing and not self._pay(owing):
             waiting = {(end.queue, end.tag) for end in self._later}
             settled = [place for place in settled if place not in waiting]
