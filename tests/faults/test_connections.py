@@ -157,6 +157,7 @@ def test_rabbitmq_is_killed_under_load(
         pid = worker.pid
         stream.start()
         until(lambda: journal.ended() > 50, 30)
+        time.sleep(12.0)  # RabbitMQ 3.10 writes down the newest quorum queue only some seconds later
         pauses = []
         for _ in range(3):
             server.kill()
