@@ -173,12 +173,15 @@ class Storm:
     def _kill(self) -> None:
         """A random one of those that are at work."""
 
-        def at_work() -> list[tuple[Node, frozenset[int]]]:
+        def at_work() -> tuple[Node, frozenset[int]] | None:
             busy = {event.pid for event in self.journal.latest()}
-            families = [(node, frozenset(process.pid for process in node.family())) for node in self.nodes]
-            return [(node, pids) for node, pids in families if pids & busy]
+            for node in self._chance.sample(self.nodes, len(self.nodes)):
+                pids = frozenset(process.pid for process in node.family())
+                if pids & busy:
+                    return node, pids
+            return None
 
-        victim, pids = self._chance.choice(until(at_work, self.patience, "a worker is at work"))
+        victim, pids = until(at_work, self.patience, "a worker is at work")
         self.kills.append(Kill(time.time(), pids))
         victim.kill()
         if self.machines is not None:

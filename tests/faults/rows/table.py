@@ -17,7 +17,7 @@ SERVED = ("redis", "rabbitmq", "postgres")
 ALL = ("sqlite", "redis", "redis-cluster", "rabbitmq", "postgres")
 
 
-SHORT_HOLES = {"seconds": 5, "sides": ("both", "down")}
+SHORT_HOLES = {"seconds": 5, "sides": ("down",)}
 
 
 class Row(NamedTuple):
@@ -63,9 +63,9 @@ ROWS: Mapping[str, Row] = {
         stores.embedded, ("sqlite",), ("sqlite",), {"kills": 4, "lock": 3.0}, {"kills": 200, "lock": 25.0}
     ),
     "F17": Row(networks.blackholes, SERVED, SERVED, SHORT_HOLES, {"seconds": 30}),
-    "F18": Row(networks.bad_lines, SERVED, SERVED, {"seconds": 2, "latency": 1.0}, {"seconds": 60}),
+    "F18": Row(networks.bad_lines, SERVED, SERVED, {"seconds": 1.5, "latency": 0.6}, {"seconds": 60}),
     "F19": Row(networks.bursts, SERVED, SERVED, {"times": 3}, {"times": 50}),
-    "F21": Row(networks.links, SERVED, SERVED, {"seconds": 3}, {"seconds": 60}),
+    "F21": Row(networks.links, SERVED, ("redis", "rabbitmq"), {"seconds": 3}, {"seconds": 60}),
     "F27": Row(
         deaths.rolling_deploy,
         ALL,
