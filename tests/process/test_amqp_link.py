@@ -428,6 +428,7 @@ AUTHORITY = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile",
 #: Name, for whom, valid for how many days.
 CERTIFICATES = (
     ("good", "IP:127.0.0.1", "2"),
+    ("guest", "IP:127.0.0.1", "2"),
     ("elsewhere", "DNS:elsewhere.example", "2"),
     ("expired", "IP:127.0.0.1", "-1"),
 )
@@ -464,7 +465,11 @@ def tls_server(certificates: Path) -> Iterator[tuple[RabbitServer, int]]:
             "ssl_options.keyfile": certificates / "good.key",
             "ssl_options.verify": "verify_peer",
             "ssl_options.fail_if_no_peer_cert": "false",
-        }
+            "auth_mechanisms.1": "PLAIN",
+            "auth_mechanisms.2": "EXTERNAL",
+            "ssl_cert_login_from": "common_name",
+        },
+        plugins=("rabbitmq_auth_mechanism_ssl",),
     )
     yield server, port
     server.stop()
@@ -487,6 +492,23 @@ def test_tls_with_the_right_authority(
     channel.await_confirms(soon(30))
     assert [len(arrival.message.body) for arrival in arrive(channel, 6)] == [len(body), len(CALL.body)] * 3
     assert dial(f"amqps://127.0.0.1:{tls_server[1]}?ssl_ca_certs={certificates / 'ca.pem'}").is_tls
+
+
+def test_a_certificate_instead_of_a_password(
+    tls_server: tuple[RabbitServer, int], certificates: Path, dial: Callable[..., Link]
+) -> None:
+    options = {
+        "ssl": {
+            "ca_certs": str(certificates / "ca.pem"),
+            "certfile": str(certificates / "guest.pem"),
+            "keyfile": str(certificates / "guest.key"),
+        },
+        "login_method": "EXTERNAL",
+    }
+    assert dial(f"amqps://127.0.0.1:{tls_server[1]}", options).channel().queue_declare("mine").messages == 0
+    del options["ssl"]["certfile"]
+    with pytest.raises(Refused):
+        dial(f"amqps://127.0.0.1:{tls_server[1]}", options)
 
 
 @pytest.mark.parametrize(
