@@ -62,6 +62,7 @@ BROKER_ROWS = {
         "acknowledgement, dead letter and follow-ups",
         lambda atomic: "one step" if atomic else "follow-ups first, each confirmed",
     ),
+    "transactional": Row("sending belongs to a transaction of the caller's, if asked"),
     "browse": Row("waiting messages can be looked at"),
     "wakes_one": Row("a message wakes", lambda one: "one idle process" if one else "all idle processes"),
     "census": Row(

@@ -1,14 +1,16 @@
-"""docs/reference/cli.md says what the commands say (`tests/unit/app` has the settings)."""
+"""docs/reference says what the code says (`tests/unit/app` has the settings)."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import pytest
 from tests.docs.pages import ROOT
 
 
-def test_the_command_line_reference_is_up_to_date() -> None:
-    command = [sys.executable, "scripts/cli_reference.py"]
+@pytest.mark.parametrize(("page", "script"), [("cli", "cli_reference"), ("brokers", "brokers_reference")])
+def test_the_reference_is_up_to_date(page: str, script: str) -> None:
+    command = [sys.executable, f"scripts/{script}.py"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert (ROOT / "docs/reference/cli.md").read_text() == printed, "run `make reference`"
+    assert (ROOT / f"docs/reference/{page}.md").read_text() == printed, "run `make reference`"
