@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEV := $(VENV)/.dev
-EXTRAS := redis,msgpack,yaml,pydantic,zstd,brotli,django,sqlalchemy
+EXTRAS := redis,msgpack,yaml,pydantic,zstd,brotli,django,sqlalchemy,postgres
 OTHER_PYTHONS := 3.12 3.13
 FAST_TESTS := tests/unit tests/wire $(wildcard tests/conformance/test_memory*.py tests/conformance/test_sqlite*.py)
 
