@@ -15,8 +15,8 @@
 ``name.nth`` with the pid there. Without it every process, also one that replaces a killed one, fires anew.
 
 An operation of the broker has three points. On Redis and PostgreSQL ``NAME.before``: nothing is sent;
-``NAME.sent``: sent, the reply not read; ``NAME.done``: the reply read, nobody told. On SQLite: before the write
-lock; all written, not committed; committed. (A sweep that finds nothing writes nothing there.)
+``NAME.sent``: sent, the reply not read; ``NAME.done``: the reply read, nobody told. On SQLite: before the
+write lock; all written, not committed; committed. (A sweep that finds nothing writes nothing there.)
 
 | NAME       | who          | what it is                                                     |
 |------------|--------------|----------------------------------------------------------------|
