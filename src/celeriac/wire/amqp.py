@@ -11,6 +11,7 @@ Not here: tables and frames (`transport/amqp`), names of queues and exchanges (`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -23,10 +24,12 @@ __all__ = [
     "DEAD_QUEUE",
     "DEAD_REASON",
     "DUE",
+    "FAR",
     "MARKS",
     "PARKED",
     "RAW",
     "body_tag",
+    "count_of",
     "strip",
     "tag_of",
 ]
@@ -39,6 +42,8 @@ AGAIN: Final = "x-celeriac-again"
 PARKED: Final = "x-celeriac-parked"
 #: Epoch seconds before which it must not run, where that is further away than the delay queues reach.
 DUE: Final = "x-celeriac-due"
+#: A due time that is no longer one: the end of the year 9999.
+FAR: Final = 253_402_300_800.0
 #: Of a dead letter: why, when (epoch seconds), from which queue.
 DEAD_REASON: Final = "x-celeriac-reason"
 DEAD_AT: Final = "x-celeriac-dead-at"
@@ -54,6 +59,12 @@ _SERVER: Final = frozenset({
 _OURS: Final = frozenset({CRASHES, AGAIN, PARKED, DUE, DEAD_REASON, DEAD_AT, DEAD_QUEUE, RAW})
 #: A message without any of these headers is an ordinary one.
 MARKS: Final = _SERVER | _OURS
+
+
+def count_of(marks: Mapping[str, Any], name: str) -> int:
+    """A number that we count on a message; 0 when it is none, for anybody may have written it."""
+    count = marks.get(name)
+    return count if type(count) is int and 0 < count < 1 << 31 else 0
 
 
 def strip(headers: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from celeriac.transport.amqp.channel import Channel
 from celeriac.transport.amqp.link import Link
 from celeriac.transport.amqp.url import AmqpServer
 from celeriac.transport.amqp.values import Arrival
-from celeriac.wire.amqp import AGAIN, CRASHES, DUE, MARKS, PARKED, tag_of
+from celeriac.wire.amqp import AGAIN, CRASHES, DUE, FAR, MARKS, PARKED, count_of, tag_of
 from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["Held", "Intake"]
@@ -238,12 +238,11 @@ class Intake:
         message, marks, name = copies.plain(arrival)
         tag = tag_of(name)
         due = marks.get(DUE)
-        if isinstance(due, (int, float)) and due > time.time() and isinstance(message, Message):
+        if type(due) in (int, float) and time.time() < due < FAR and isinstance(message, Message):
             self._publish(Outgoing(message, queue=queue, due=float(due)))
             self._done([arrival.delivery_tag])
             return
-        counted = marks.get(CRASHES)
-        crashes = counted if type(counted) is int else 0
+        crashes = count_of(marks, CRASHES)
         came_back = arrival.redelivered or PARKED in marks
         if came_back or AGAIN in marks:
             while (queue, tag) in self._doubts:
@@ -271,7 +270,7 @@ class Intake:
             if what == "end":
                 self._put(_Stocked(queue, tag, doubt.delivery_tag, message, reason))
                 continue
-            times = doubt.marks.get(PARKED, 0) + 1
+            times = count_of(doubt.marks, PARKED) + 1
             if what == "run" and not crashes:
                 self._put(_Stocked(queue, tag, doubt.delivery_tag, message))
                 continue
@@ -416,8 +415,7 @@ class Intake:
             return None
         self._open[arrival.delivery_tag] = None
         message, marks, name = copies.plain(arrival)
-        tag, counted = tag_of(name), marks.get(CRASHES)
-        crashes = counted if type(counted) is int else 1
+        tag, crashes = tag_of(name), count_of(marks, CRASHES) or 1
         if arrival.redelivered:
             doubt = Doubtful(arrival.delivery_tag, queue, tag, message, marks, crashes, True, True)
             self._doubts.add(doubt)
