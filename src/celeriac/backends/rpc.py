@@ -138,6 +138,7 @@ class RpcBackend:
         self._address = str(uuid.uuid4())
         self._board = Pigeonholes()
         self._replies: _Replies | None = None
+        self._end: weakref.finalize[[], RpcBackend] | None = None
         self._out: Channel | None = None
         self._out_link: Link | None = None
         self.listening = False
@@ -155,6 +156,7 @@ class RpcBackend:
                     replies = _Replies(self.server, self._address, self._board, self._ttl)
                     replies.start()
                     self._replies = replies
+                    self._end = weakref.finalize(self, replies.end)  # its thread must not outlive us
                     self.listening = True
         return self._address
 
@@ -268,6 +270,9 @@ class RpcBackend:
         """Delete the reply queue and drop the connections. What has come stays; a later call listens anew."""
         with self._lock:
             replies, self._replies, self.listening = self._replies, None, False
+            end, self._end = self._end, None
+        if end is not None:
+            end.detach()
         if replies is not None:
             replies.close()
             self._address = str(uuid.uuid4())  # whoever answers to the old one must not bring it back
@@ -322,6 +327,8 @@ class _Replies:
             try:
                 if self._link is None:
                     self._open()
+                    if self._over.is_set():
+                        return
                     logger.info("Listening for results again.")
                 self._take()
                 attempt = 0
@@ -363,11 +370,16 @@ class _Replies:
             channel.ack(last, multiple=True)
             link.flush()
 
-    def close(self) -> None:
-        """Best effort: a queue that cannot be deleted expires."""
+    def end(self) -> None:
+        """Listen no more; the queue expires. Never blocks."""
         self._over.set()
-        if self._link is not None:
-            self._link.shut()
+        link = self._link
+        if link is not None and link.usable:
+            link.shut()
+
+    def close(self) -> None:
+        """Listen no more, and delete the queue; best effort: one that cannot be deleted expires."""
+        self.end()
         if self._thread is not threading.current_thread():
             self._thread.join(2.0)
         with contextlib.suppress(OperationalError):
@@ -412,6 +424,8 @@ _backends: weakref.WeakSet[RpcBackend] = weakref.WeakSet()
 
 def _forget_in_child() -> None:
     for backend in list(_backends):
+        if backend._end is not None:
+            backend._end.detach()
         backend._begin()
 
 
