@@ -16,7 +16,7 @@ from tests.faults.stream import Stream
 __all__ = ["bad_lines", "blackholes", "bursts", "links", "lost_answers"]
 
 #: What the answer to a publish is called in each protocol.
-PUBLISH = {"redis": b"EVALSHA", "rabbitmq": b"basic.publish", "postgres": b"INSERT"}
+PUBLISH = {"redis": b"EVALSHA", "rabbitmq": b"basic.publish", "postgres": b".publish"}
 
 
 def start(ground: Ground, network: Network, *arguments: str) -> tuple[Node, Stream]:
