@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from tests.conftest import provided
+from tests.servers import PgBouncer
 
 from celeriac.conformance import ResultBackendContract
 
 pytest.importorskip("psycopg")
 
 from celeriac.backends.postgres import PostgresBackend
+
+
+@pytest.fixture(scope="module")
+def bouncer(postgres_server: Any) -> Iterator[PgBouncer]:
+    bouncer = provided(lambda: PgBouncer(postgres_server))
+    yield bouncer
+    bouncer.stop()
 
 
 class TestPostgresBackend(ResultBackendContract):
@@ -26,3 +35,13 @@ class TestWithoutListening(TestPostgresBackend):
     @pytest.fixture
     def options(self) -> Mapping[str, Any]:
         return {"listen": "off"}
+
+
+class TestBehindPgBouncer(ResultBackendContract):
+    """In transaction mode, where `LISTEN` is lost."""
+
+    backend_class = PostgresBackend
+
+    @pytest.fixture
+    def url(self, postgres_server: Any, bouncer: PgBouncer) -> str:
+        return bouncer.to(postgres_server.database())

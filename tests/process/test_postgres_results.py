@@ -16,8 +16,7 @@ from celeriac.backends.base import StoredResult, Watch
 
 pytest.importorskip("psycopg")
 
-from celeriac.backends import postgres_hub
-from celeriac.backends.postgres import PostgresBackend
+from celeriac.backends.postgres import PostgresBackend, ear, hub
 
 
 @pytest.fixture
@@ -60,13 +59,13 @@ def settle(watch: Watch, backend: PostgresBackend) -> None:
     backend.store([StoredResult("settled", b"", 60)])
     watch.add(["settled"])
     collect(watch, 1)
-    watch.wait(sum(postgres_hub.EARLY) + 0.2)
+    watch.wait(sum(ear.EARLY) + 0.2)
 
 
 def test_a_burst_comes_whole_and_without_polling(
     connect: Callable[..., PostgresBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_hub, "SLOW_POLL", 3600.0)
+    monkeypatch.setattr(ear, "SLOW_POLL", 3600.0)
     backend, writer = connect(), connect(timeout=9)
     watch = backend.watch()
     settle(watch, writer)
@@ -103,7 +102,8 @@ def test_all_threads_share_one_connection(
 def test_nobody_is_told_when_nobody_waits(
     connect: Callable[..., PostgresBackend], server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_hub, "IDLE", 0.2)
+    monkeypatch.setattr(hub, "IDLE", 0.2)
+    monkeypatch.setattr(ear, "REST", 0.1)
     backend = connect()
     watch = backend.watch(["a"])
     backend.store([StoredResult("a", b"1", 60)])
@@ -170,7 +170,7 @@ def test_behind_a_pooler_that_hears_nothing_results_still_come(
 def test_dropped_tables_are_made_anew(
     connect: Callable[..., PostgresBackend], server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_hub, "SLOW_POLL", 1.0)  # our row is gone as well, so nobody tells us
+    monkeypatch.setattr(ear, "SLOW_POLL", 1.0)  # our row is gone as well, so nobody tells us
     backend = connect()
     watch = backend.watch(["a", "b"])
     backend.store([StoredResult("a", b"1", 60)])

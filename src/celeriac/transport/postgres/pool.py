@@ -103,7 +103,7 @@ class Pool:
             OperationalError: the last failure, or the server's refusal.
         """
         deadline = _monotonic() + (self.server.timeout if timeout is None else timeout)
-        attempt = 0
+        attempt = remade = 0
         while True:
             link: Link | None = None
             try:
@@ -114,13 +114,14 @@ class Pool:
                     link = self.open(deadline)
                 return work(link, deadline)
             except Refused as exc:
-                if exc.code not in _DROPPED or not self._is_prepared:
+                # Somebody has dropped our tables: they are made anew, or it is said why not. Other threads
+                # may find out at the same time, and give back links on which nobody has looked yet.
+                remade += 1
+                if exc.code not in _DROPPED or remade > 3:
                     raise
-                self._is_prepared = (
-                    False  # somebody has dropped our tables: they are made anew, or it is said
-                )
                 if link is not None:
                     link.close()
+                self.forget_tables()
             except (Disconnected, NotNow) as exc:
                 if isinstance(exc, NotNow):
                     attempt += 1

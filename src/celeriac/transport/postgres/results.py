@@ -5,7 +5,7 @@
 2. `ResultTable`: documents put, found and forgotten, a statement each.
 3. `mark`: what a notification calls a task id.
 
-Not here: listening (`backends/postgres.py`).
+Not here: listening (`backends/postgres/`).
 """
 
 from __future__ import annotations

@@ -7,30 +7,25 @@
 A notification names results by the beginnings of their digests and says nothing of what is in them; the
 thread loads what is watched, a burst in one trip. New ids are loaded at once, after the listening began, so
 that nothing falls between. What a store that did not see our row yet has stored is found by a few looks in
-quick succession (`EARLY`) after listening began.
+quick succession (`ear.EARLY`) after listening began.
 
-A notification sent to ourselves by way of another connection shows whether anything is heard. Behind a pooler
-that changes connections (pgbouncer in transaction mode) nothing is, nor with the option ``listen=off``: then
-the thread looks by itself, ever more slowly, up to `POLL`.
+Not here: the connection itself, and whether anything is heard on it (`ear.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import secrets
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from celeriac.backends.postgres.ear import Ear
 from celeriac.exceptions import OperationalError
 from celeriac.transport.alarm import Alarm
-from celeriac.transport.postgres.link import Link, Refused
+from celeriac.transport.postgres.link import Refused
 from celeriac.transport.postgres.pool import Pool, backoff
 from celeriac.transport.postgres.results import ResultTable, mark
-from celeriac.transport.postgres.values import float8, text
 
 __all__ = ["Hub", "PostgresWatch"]
 
@@ -38,23 +33,8 @@ logger = logging.getLogger("celeriac.backend")
 
 #: Seconds after which the thread ends when there are no ids.
 IDLE: Final = 10.0
-#: Seconds for which our row says that we listen; it is renewed after a third.
-LEASE: Final = 60.0
-#: Seconds between two looks although nothing was heard: while we know that we hear; otherwise, at most.
-SLOW_POLL: Final = 10.0
-POLL: Final = 0.25
-#: Seconds after the beginning at which to look once more.
-EARLY: Final = (0.05, 0.25, 1.0)
-#: Seconds between two probes, and for which an answer is waited for.
-PROBE_EVERY: Final = 30.0
-PROBE_PATIENCE: Final = 2.0
 #: Seconds for which a lost server is sought before those who wait are told.
 PATIENCE: Final = 30.0
-
-_REGISTER: Final = """
-    INSERT INTO {s}watcher (channel, expires) VALUES ($1, clock_timestamp() + $2 * interval '1 second')
-    ON CONFLICT (channel) DO UPDATE SET expires = excluded.expires"""
-_CLEAN: Final = "DELETE FROM {s}watcher WHERE channel = $1 OR expires < clock_timestamp()"
 
 _monotonic = time.monotonic
 
@@ -181,7 +161,7 @@ class Hub:
     def _run(self) -> None:
         attempt, lost_since = 0, 0.0
         while True:
-            ear = _Ear(self._pool)
+            ear = Ear(self._pool)
             try:
                 ear.open()
                 with self.changed:
@@ -224,7 +204,7 @@ class Hub:
                 self._thread = None
             return self._thread is not threading.current_thread()
 
-    def _serve(self, ear: _Ear) -> bool:
+    def _serve(self, ear: Ear) -> bool:
         """Until the connection is lost (raises) or nobody wants us (True)."""
         idle_since = _monotonic()
         while True:
@@ -250,7 +230,7 @@ class Hub:
                 for name in names:
                     self._dirty |= self._marks.get(name, set())
 
-    def _load(self, ear: _Ear) -> None:
+    def _load(self, ear: Ear) -> None:
         with self.changed:
             ids, self._dirty = list(self._dirty), set()
         if not ids:
@@ -274,108 +254,3 @@ class Hub:
             if news:
                 ear.hurry()
                 self.changed.notify_all()
-
-
-class _Ear:
-    """The connection that listens: registered, probed, and a clock that says when to look all the same.
-
-    Not shared by threads.
-    """
-
-    def __init__(self, pool: Pool) -> None:
-        server = pool.server
-        self._pool = pool
-        self._channel = server.channel(f"r.{os.getpid():x}.{secrets.token_hex(5)}")
-        self._register = server.sql(_REGISTER).encode()
-        self._clean = server.sql(_CLEAN).encode()
-        self._listens = server.listen != "off"
-        self._link: Link | None = None
-        self._heard_until = 0.0  # until then we count as hearing
-        self._probed = 0.0
-        self._renew_at = 0.0
-        self._pause = 0.01
-        self._early: list[float] = []
-        self._next_look = 0.0
-
-    def open(self) -> None:
-        now = _monotonic()
-        self._link = self._pool.open(now + self._pool.server.timeout)
-        if self._listens:
-            self._ask(f'LISTEN "{self._channel}"'.encode())
-            self._renew()
-            self._probe()
-            self._early = [now + each for each in EARLY]
-        self.hurry()
-
-    def close(self) -> None:
-        link, self._link = self._link, None
-        if link is None:
-            return
-        if self._listens and not link.closed:
-            with contextlib.suppress(OperationalError):  # the row lapses by itself
-                link.query(self._clean, (text(self._channel),), deadline=_monotonic() + 1.0)
-        link.close()
-
-    def load(self, table: ResultTable, ids: list[str]) -> Mapping[str, bytes]:
-        return table.get(self._open_link(), ids, self._until())
-
-    def hurry(self) -> None:
-        """There is something to wait for now: look soon, where looking is all we can do."""
-        self._pause = 0.01
-        self._next_look = _monotonic() + self._patience()
-
-    def hear(self, bell: Alarm, *, waiting: bool) -> tuple[list[str], bool]:
-        """Wait for notifications or the bell; what was heard, and whether to look at everything."""
-        link = self._open_link()
-        notes = link.notes()
-        if not notes:
-            bell.wait(max(0.0, self._wake_at(waiting) - _monotonic()), link.fileno())
-            bell.clear()
-            notes = link.notes()
-        now = _monotonic()
-        names: list[str] = []
-        for note in notes:
-            if note.channel == self._channel:
-                self._heard_until = now + PROBE_EVERY + PROBE_PATIENCE
-                names += note.payload.decode("ascii", "replace").split()
-        if self._listens and now >= self._renew_at:
-            self._renew()
-        if self._listens and now - self._probed >= PROBE_EVERY:
-            self._probe()
-        return names, self._time_to_look(now)
-
-    def _wake_at(self, waiting: bool) -> float:
-        if not waiting:
-            return _monotonic() + IDLE / 4
-        return min([self._next_look, *self._early])
-
-    def _time_to_look(self, now: float) -> bool:
-        early = [each for each in self._early if each > now]
-        due = now >= self._next_look or len(early) < len(self._early)
-        self._early = early
-        if now >= self._next_look:
-            self._pause = min(self._pause * 1.5, POLL)
-            self._next_look = now + self._patience()
-        return due
-
-    def _patience(self) -> float:
-        return SLOW_POLL if self._heard_until > _monotonic() else self._pause
-
-    def _renew(self) -> None:
-        self._ask(self._register, text(self._channel), float8(LEASE))
-        self._renew_at = _monotonic() + LEASE / 3
-
-    def _probe(self) -> None:
-        """By way of another connection: our own would hear itself even behind a pooler."""
-        self._probed = _monotonic()
-        self._pool.query(b"SELECT pg_notify($1, '')", (text(self._channel),))
-
-    def _ask(self, sql: bytes, *params: object) -> None:
-        self._open_link().query(sql, params, deadline=self._until())  # type: ignore[arg-type]
-
-    def _open_link(self) -> Link:
-        assert self._link is not None
-        return self._link
-
-    def _until(self) -> float:
-        return _monotonic() + self._pool.server.timeout

@@ -1,9 +1,6 @@
 """Results in PostgreSQL, in tables of our own, beside the messages if these are there as well.
 
-1. `PostgresBackend`: the seam.
-2. `PostgresWatch`: what arrives of its ids, in a pocket.
-
-Who is told, and how: `backends/postgres_hub.py`. URL and options as of the broker
+`PostgresBackend`: the seam. Who is told, and how: `hub.py`. URL and options as of the broker
 (`transport/postgres/url.py`).
 """
 
@@ -16,14 +13,14 @@ from functools import partial
 from typing import Any, Final
 
 from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
-from celeriac.backends.postgres_hub import Hub, PostgresWatch
+from celeriac.backends.postgres.hub import Hub, PostgresWatch
 from celeriac.transport.postgres.link import Link
 from celeriac.transport.postgres.pool import pool
 from celeriac.transport.postgres.results import ResultTable
 from celeriac.transport.postgres.tables import PostgresTables
 from celeriac.transport.postgres.values import NULL, bytea, float8, int8, integer, name_key
 
-__all__ = ["PostgresBackend", "PostgresWatch"]
+__all__ = ["PostgresBackend"]
 
 #: Documents, and bytes of documents, that one transaction stores at most.
 MOST: Final = 2000

@@ -1,0 +1,5 @@
+"""The result store ``postgresql://``: PostgreSQL, in tables of our own."""
+
+from celeriac.backends.postgres.backend import PostgresBackend
+
+__all__ = ["PostgresBackend"]
