@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -77,9 +79,7 @@ class BySession(Way):
 
 @pytest.mark.parametrize("way", [ByPsycopg, ByEngine, BySession])
 class TestEveryWay:
-    def test_a_commit_sends_and_a_rollback_does_not(
-        self, url: str, app: Celeriac, way: type[Way]
-    ) -> None:
+    def test_a_commit_sends_and_a_rollback_does_not(self, url: str, app: Celeriac, way: type[Way]) -> None:
         add = app.tasks["shop.add"]
         way(url).run(lambda connection: add.apply_async((1, 2), connection=connection), commit=False)
         assert depth(app) == 0
@@ -130,6 +130,48 @@ def test_a_sleeping_consumer_is_woken_by_the_commit(url: str, app: Celeriac) -> 
     until(came)
     assert taken == [result.id]
     consumer.close()
+
+
+DJANGO = """
+import sys
+from urllib.parse import urlsplit
+
+import django
+from django.conf import settings
+
+url = urlsplit(sys.argv[1])
+settings.configure(DATABASES={"default": {
+    "ENGINE": "django.db.backends.postgresql", "NAME": url.path[1:], "USER": url.username,
+    "HOST": url.hostname, "PORT": url.port,
+}})
+django.setup()
+from django.db import connection, transaction
+
+from celeriac import Celeriac
+
+app = Celeriac("shop", broker=sys.argv[1], set_as_current=False)
+given = sys.argv[2] if sys.argv[2] == "default" else connection
+try:
+    with transaction.atomic():
+        app.send_task("shop.add", (1, 2), connection=given)
+        raise ZeroDivisionError
+except ZeroDivisionError:
+    print(app.broker.depth("celery"))
+with transaction.atomic():
+    app.send_task("shop.add", (1, 2), connection=given)
+    print(app.broker.depth("celery"))
+print(app.broker.depth("celery"))
+app.send_task("shop.add", (1, 2), connection=given)
+print(app.broker.depth("celery"))
+"""
+
+
+@pytest.mark.parametrize("given", ["default", "connection"])
+def test_django_connections_and_their_aliases(url: str, app: Celeriac, given: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DJANGO, url, given], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() == ["0", "0", "1", "2"], done.stderr
 
 
 def test_a_long_transaction_keeps_nobody_waiting(url: str, app: Celeriac) -> None:
