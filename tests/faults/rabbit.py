@@ -62,6 +62,8 @@ def stored(url: str, queue: str) -> list[str]:
     link = Link.dial(parse(url), deadline=float("inf"))
     try:
         channel = link.channel()
+        if queue not in counts(url):
+            return []
         while (arrival := channel.get(queue)) is not None:
             found.append(arrival.message.headers["id"])  # type: ignore[union-attr]
     finally:

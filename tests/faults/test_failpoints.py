@@ -66,8 +66,10 @@ def test_a_child_is_killed(load: Load, node: Start, point: str, counts: tuple[in
     load.check(f"{point}.{counts[0]}", set(load.fired().values()))
 
 
+@pytest.mark.parametrize("store", ["sqlite", "redis", "postgres"], indirect=True)
 @pytest.mark.parametrize("point", SUPERVISOR)
 def test_a_supervisor_is_killed(load: Load, node: Start, point: str) -> None:
+    """Where there are leases: without them it asks the broker for nothing."""
     operation = point.partition(".")[0]
     if operation == "sweep":
         silent = load.client.broker.consumer(ConsumerSpec("silent", ["faults"], ttl=0.3))

@@ -160,6 +160,8 @@ class AmqpConsumer:
             logger.warning("What this consumer held goes back as its connection closes: %s", exc)
         finally:
             self.disconnect(farewell=1.0)
+            if failpoints.on:
+                failpoints.passed("done")
             self._alarm.close()
             self._farewell(self)
 
@@ -221,8 +223,6 @@ class AmqpConsumer:
             elif end.verdict == REQUEUE and held is not None:  # adrift: it has gone back by itself
                 posts.append(self._copy(place, held))
         try:
-            if failpoints.on:
-                failpoints.begin("publish")
             lost = self._publisher.post(posts, time.monotonic() + self._server.timeout)
             if lost:
                 self._publisher.post(
