@@ -42,8 +42,8 @@ def test_every_measure_runs_with_ours_and_the_raw_loop(tmp_path: Path) -> None:
 
 PEERS = {
     "drain-on-2": {"celery", "dramatiq", "huey", "potatoq"},
-    "rabbitmq-drain-off": {"celery-rabbitmq", "dramatiq-rabbitmq", "raw-rabbitmq"},
-    "postgres-drain-off": {"pgqueuer", "procrastinate", "raw-postgres"},
+    "rabbitmq-drain-off": {"celeriac-rabbitmq", "celery-rabbitmq", "dramatiq-rabbitmq", "raw-rabbitmq"},
+    "postgres-drain-off": {"celeriac-postgres", "pgqueuer", "procrastinate", "raw-postgres"},
 }
 
 

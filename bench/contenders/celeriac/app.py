@@ -83,9 +83,7 @@ def send_tasks(kind, count):
 
 
 def send_due(count, at):
-    eta = datetime.fromtimestamp(at, UTC)
-    for _ in range(count):
-        due.apply_async((at,), eta=eta)
+    send_spread(count, at, 0)
 
 
 def send_spread(count, begin, span):

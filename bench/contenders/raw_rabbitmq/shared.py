@@ -1,0 +1,56 @@
+"""What both raw loops have in common: the message, the sizes, the processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import msgspec
+
+QUEUE, REPLIES = "bench", "bench.replies"
+QUORUM = os.environ.get("BENCH_QUEUE_TYPE") == "quorum"
+PREFETCH, BATCH, WINDOW = 1_000, 100, 1_000
+
+BODY = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+TASK = "bench.contenders.raw_rabbitmq.app.noop"
+HEADERS = {
+    "lang": "py",
+    "task": TASK,
+    "shadow": None,
+    "eta": None,
+    "expires": None,
+    "group": None,
+    "group_index": None,
+    "retries": 0,
+    "timelimit": [None, None],
+    "parent_id": None,
+    "argsrepr": "()",
+    "kwargsrepr": "{}",
+    "origin": "gen1@bench",
+    "ignore_result": True,
+    "replaced_task_nesting": 0,
+    "stamped_headers": None,
+    "stamps": {},
+}
+decode_body = msgspec.json.Decoder(tuple[list, dict, dict]).decode
+
+
+def fork(work):
+    """So many processes that do `work`, until they are told to stop."""
+    children = []
+    for _ in range(int(sys.argv[1])):
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            work()
+        children.append(child)
+
+    def stop(*_):
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    for child in children:
+        os.waitpid(child, 0)
