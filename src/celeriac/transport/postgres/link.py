@@ -144,7 +144,10 @@ class Link:
                 failpoints.passed("done", self.close)
         except BaseException as exc:
             self.close()
-            raise self._explained(exc) from exc
+            explained = self._explained(exc)
+            if explained is None:
+                raise
+            raise explained from exc
         return self._read(results[-1])
 
     def script(self, sql: bytes, *, deadline: float) -> None:
@@ -158,7 +161,10 @@ class Link:
             results = self._results(deadline)
         except BaseException as exc:
             self.close()
-            raise self._explained(exc) from exc
+            explained = self._explained(exc)
+            if explained is None:
+                raise
+            raise explained from exc
         for result in results:
             if result.status not in _OK:
                 raise self._refusal(result)
@@ -175,7 +181,10 @@ class Link:
                 self._gather()
         except BaseException as exc:
             self.close()
-            raise self._explained(exc) from exc
+            explained = self._explained(exc)
+            if explained is None:
+                raise
+            raise explained from exc
         notes, self._notes = self._notes, []
         return notes
 
@@ -248,13 +257,14 @@ class Link:
             return NotNow(f"{said}.", code)
         return Refused(f"{said} (SQLSTATE {code}).", code)
 
-    def _explained(self, exc: BaseException) -> BaseException:
+    def _explained(self, exc: BaseException) -> OperationalError | None:
+        """What a failure of the connection means; None: it is something else."""
         if isinstance(exc, TimeoutError):
             return Disconnected(f"PostgreSQL at {self.where} did not answer in time.")
         if isinstance(exc, (psycopg.Error, OSError)):
             first = [*str(exc).strip().splitlines(), ""][0]
             return Disconnected(f"The connection to PostgreSQL at {self.where} was lost: {first}.")
-        return exc
+        return None
 
 
 def _attempts(conninfo: str) -> list[bytes]:

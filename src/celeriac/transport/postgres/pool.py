@@ -80,16 +80,24 @@ class Pool:
         """A new link for the caller alone, on a server whose tables are as this version wants them."""
         link = Link.dial(self.server, deadline)
         self._links.add(link)
-        if not self._is_prepared:
-            with self._lock:
-                if not self._is_prepared:
-                    try:
-                        prepare(link, self.server, deadline)
-                    except BaseException:
-                        link.close()
-                        raise
-                    self._is_prepared = True
+        try:
+            if not self._is_prepared:
+                self._prepare(link, deadline)
+        except BaseException:
+            link.close()
+            raise
         return link
+
+    def _prepare(self, link: Link, deadline: float) -> None:
+        """One thread looks after the tables; others wait for it, no longer than they may."""
+        if not self._lock.acquire(timeout=max(0.0, deadline - _monotonic())):
+            raise Disconnected(f"The tables at {self.server.where} are still being looked after.")
+        try:
+            if not self._is_prepared:
+                prepare(link, self.server, deadline)
+                self._is_prepared = True
+        finally:
+            self._lock.release()
 
     def forget_tables(self) -> None:
         """Look again whether the tables are there, with the next link: somebody may have dropped them."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from celeriac.exceptions import ImproperlyConfigured
 
@@ -70,7 +70,7 @@ class Server(NamedTuple):
 
     def channel(self, name: str) -> str:
         """The channel `name` of this store for LISTEN and NOTIFY, at most 63 bytes long."""
-        return f"{self.schema[:24]}.{self.prefix[:16]}{name}"
+        return f"{self.schema[:20]}.{self.prefix[:12]}{name}"
 
     @property
     def where(self) -> str:
@@ -110,7 +110,7 @@ class Server(NamedTuple):
         prefix = _matching(_PREFIX, "table_prefix", given.get("table_prefix", ""))
         database = unquote(database) or asked.get("dbname", "") or unquote(user.partition(":")[0])
         return cls(
-            f"postgresql://{place}?{urlencode(libpq)}",
+            f"postgresql://{place}?{urlencode(libpq, quote_via=quote)}",
             ("postgresql", unquote(hosts) or "local", database, schema, prefix),
             schema,
             prefix,
