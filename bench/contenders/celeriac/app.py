@@ -90,7 +90,7 @@ def send_spread(count, begin, span):
     """In slices of 500, which are due together."""
     for sent in range(0, count, SLICE):
         at = begin + span * sent / count
-        due.apply_many([(at,)] * min(SLICE, count - sent), eta=datetime.fromtimestamp(at, UTC))
+        due.apply_many([(at,)] * min(SLICE, count - sent), eta=datetime.fromtimestamp(at, UTC), timeout=60)
 
 
 CLONE = """
