@@ -74,6 +74,7 @@ class AmqpConsumer:
         self._inquiry = Inquiry(server)
         self._intake = Intake(server, topology, publisher, spec, self._inquiry)
         self._adrift: dict[Place, Held] = {}  # handed out by connections that are lost
+        self._unreached: list[Place] = []  # out of the stock, but not handed out: nobody runs them
         self._published: set[Place] = set()  # what these owe is out; only their acknowledgement is missing
         self._later: list[Settlement] = []
         self._retry_at = 0.0
@@ -90,6 +91,7 @@ class AmqpConsumer:
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> Received:
         intake = self._intake
+        deliveries: list[Delivery] = []
         try:
             intake.service()
             no_more = limit <= 0 and (not settlements or any(end.verdict == REQUEUE for end in settlements))
@@ -103,6 +105,7 @@ class AmqpConsumer:
                 self._tell()
             intake.flush()
         except OperationalError:
+            self._unreached += [(delivery.queue, delivery.tag) for delivery in deliveries]
             self._lose()
             raise
         self._is_hungry = limit > 0 and len(deliveries) < limit
@@ -268,9 +271,10 @@ class AmqpConsumer:
         intake.pause()
         if not intake.stock:
             return
-        places = intake.hold_stock()
+        places = self._unreached = intake.hold_stock()
         posts = [self._copy(place, intake.held[place]) for place in places]
         self._publisher.post(posts, time.monotonic() + self._server.timeout)
+        self._unreached = []
         self._acknowledge(places)
         intake.flush()
 
@@ -294,7 +298,10 @@ class AmqpConsumer:
         self._adrift |= intake.held
         while len(self._adrift) > ADRIFT:
             del self._adrift[next(iter(self._adrift))]
-        dropped = intake.lose()
+        dropped = [*intake.lose(), *(tag for _, tag in self._unreached)]
+        for place in self._unreached:
+            self._adrift.pop(place, None)
+        self._unreached = []
         if self._trail is not None and dropped:
             self._trail.dropped(dropped)
 

@@ -12,6 +12,7 @@ Not here: settlements and copies (`consumer.py`, `copies.py`), fates (`suspects.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import deque
@@ -35,6 +36,8 @@ from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["Held", "Intake"]
 
+logger = logging.getLogger("celeriac.broker")
+
 #: Windows are exact up to this; above, they are powers of two.
 EXACT: Final = 8
 #: Seconds for which a window must have been too wide before it is narrowed.
@@ -47,6 +50,9 @@ QUIET: Final = 0.1
 VAIN: Final = 5
 #: Seconds after connecting anew in which other nodes may be on their way back as well.
 TURMOIL: Final = 3.0
+#: Seconds for moving what came back to another queue, and before the next attempt.
+MOVE_TIMEOUT: Final = 2.0
+MOVE_PAUSE: Final = 5.0
 _monotonic = time.monotonic
 _new = tuple.__new__
 
@@ -238,8 +244,9 @@ class Intake:
         message, marks, name = copies.plain(arrival)
         tag = tag_of(name)
         due = marks.get(DUE)
-        if type(due) in (int, float) and time.time() < due < FAR and isinstance(message, Message):
-            self._publish(Outgoing(message, queue=queue, due=float(due)))
+        due = float(due) if isinstance(due, (int, float)) else 0.0
+        if time.time() < due < FAR and isinstance(message, Message):
+            self._publish(Outgoing(message, queue=queue, due=due))
             self._done([arrival.delivery_tag])
             return
         crashes = count_of(marks, CRASHES)
@@ -265,31 +272,34 @@ class Intake:
 
     def _resolve(self) -> None:
         """Do what was decided about deliveries that came back."""
+        done: list[Doubtful] = []
+        posts: list[Post | Outgoing] = []
         for doubt, what, reason in self._doubts.decide():
-            queue, tag, message, crashes = doubt.queue, doubt.tag, doubt.message, doubt.crashes
-            if what == "end":
-                self._put(_Stocked(queue, tag, doubt.delivery_tag, message, reason))
-                continue
-            times = count_of(doubt.marks, PARKED) + 1
-            if what == "run" and not crashes:
-                self._put(_Stocked(queue, tag, doubt.delivery_tag, message))
-                continue
-            if what == "run":
-                self._publish(copies.suspect(queue, message, crashes))
-            elif what == "park":
-                self._publish(copies.parked(queue, message, crashes, times))
-            elif what == "crash" and doubt.came_back and not (AGAIN in doubt.marks and times <= 2):
-                self._publish(copies.suspect(queue, message, crashes + 1))
-            elif what == "crash":  # a publish was in doubt, and the first copy is not known anywhere
-                if times > 1:
-                    self._put(_Stocked(queue, tag, doubt.delivery_tag, message))
-                    continue
-                self._publish(copies.parked(queue, message, crashes, times, **{AGAIN: 1}))
-            self._done([doubt.delivery_tag])
+            post = _moved(doubt, what)
+            if post is not None:
+                posts.append(post)
+            if post is not None or what == "drop":
+                done.append(doubt)
+            else:
+                self._put(_Stocked(doubt.queue, doubt.tag, doubt.delivery_tag, doubt.message, reason))
+        if not done:
+            return
+        try:
+            lost = self._publisher.post(posts, _monotonic() + MOVE_TIMEOUT)
+            if lost:
+                raise OperationalError(f"The queue {lost[0].queue!r} takes no messages.")
+        except OperationalError as exc:  # all else goes on; these are asked about once more
+            logger.error("Cannot move %d messages that came back, trying again: %s", len(posts), exc)
+            for doubt in done:
+                doubt.words.clear()
+                doubt.asks, doubt.runs, doubt.ask_at = 0, 0, _monotonic() + MOVE_PAUSE
+                self._doubts.add(doubt)
+            return
+        self._look_at = 0.0
+        self._done([doubt.delivery_tag for doubt in done])
 
     def _publish(self, post: Post | Outgoing) -> None:
         self._publisher.post([post], _monotonic() + self._server.timeout)
-        self._look_at = 0.0
 
     # -- handing out ----------------------------------------------------------------------------------------
 
@@ -457,3 +467,20 @@ class Intake:
         for delivery_tag in sorted(closing):
             del opened[delivery_tag]
             channel.ack(delivery_tag)
+
+
+def _moved(doubt: Doubtful, what: str) -> Post | Outgoing | None:
+    """The copy that takes the place of a delivery that came back; None when it is handed out here, or is
+    no more."""
+    queue, message, crashes = doubt.queue, doubt.message, doubt.crashes
+    times = count_of(doubt.marks, PARKED) + 1
+    if what == "park":
+        return copies.parked(queue, message, crashes, times)
+    if what == "run" and crashes:
+        return copies.suspect(queue, message, crashes)
+    if what != "crash":
+        return None
+    if doubt.came_back and not (AGAIN in doubt.marks and times <= 2):
+        return copies.suspect(queue, message, crashes + 1)
+    # A publish was in doubt, and the first copy is not known anywhere: it may be waiting before this one.
+    return copies.parked(queue, message, crashes, times, **{AGAIN: 1}) if times == 1 else None
