@@ -24,7 +24,8 @@ pytest.importorskip("sqlalchemy")
 import sqlalchemy as sa
 
 from celeriac.backends.database import DatabaseBackend
-from celeriac.backends.database.engine import Options, make_engine
+from celeriac.backends.database.engine import make_engine
+from celeriac.backends.database.options import Options
 
 Connect = Callable[..., DatabaseBackend]
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("sqlalchemy")
+
 from celeriac.backends.database.rows import (
     Shape,
     TaskRow,

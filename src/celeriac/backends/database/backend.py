@@ -18,7 +18,8 @@ from typing import Any, Final
 from celeriac import states
 from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
 from celeriac.backends.database import rows
-from celeriac.backends.database.engine import Options, RowRefused, Tables
+from celeriac.backends.database.engine import RowRefused, Tables
+from celeriac.backends.database.options import Options
 from celeriac.backends.database.rows import Shape, TaskRow
 from celeriac.backends.polling import PollingWatch, Seen
 from celeriac.exceptions import ImproperlyConfigured

@@ -1,14 +1,13 @@
 """Celery's two tables in any database that SQLAlchemy speaks to. The only module that imports SQLAlchemy.
 
-1. `Options`: what the URL and the settings say of the database.
-2. `Tables`: batches of rows written, read and deleted. It is made anew in every process.
-3. Errors: what may pass is tried again a few times, and then raised as `OperationalError`; what one row alone
+1. `Tables`: batches of rows written, read and deleted. It is made anew in every process.
+2. Errors: what may pass is tried again a few times, and then raised as `OperationalError`; what one row alone
    is guilty of is raised as `RowRefused`.
 
 Tables that exist are used as they are: columns that older versions of Celery did not make are left out, and
 nothing is ever altered.
 
-Not here: what a row means (`rows.py`).
+Not here: what a row means (`rows.py`), what can be said of a database (`options.py`).
 """
 
 from __future__ import annotations
@@ -26,10 +25,11 @@ from sqlalchemy import exc as errors
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.pool import NullPool
 
+from celeriac.backends.database.options import DRIVERS, PATIENCE, Options
 from celeriac.backends.database.rows import TaskRow
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 
-__all__ = ["Options", "RowRefused", "Tables"]
+__all__ = ["RowRefused", "Tables", "make_engine"]
 
 logger = logging.getLogger("celeriac.backend")
 
@@ -40,45 +40,6 @@ TRIES: Final = 4
 PAUSE: Final = 0.05
 #: Ids in one statement (Oracle allows 1000), rows in one deletion.
 CHUNK: Final = 500
-
-#: Seconds after which a server that does not answer counts as lost, where its driver can tell.
-_PATIENCE: Final[Mapping[str, Mapping[str, Any]]] = {
-    "psycopg": {
-        "connect_timeout": 5, "keepalives": 1, "keepalives_idle": 4, "keepalives_interval": 2,
-        "keepalives_count": 2, "tcp_user_timeout": 8000,
-    },
-    "pymysql": {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10},
-    "mysqldb": {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10},
-    "pysqlite": {"timeout": 10},
-}  # fmt: skip
-_PATIENCE_OF: Final = {"psycopg2": "psycopg"}
-
-#: Dialect → (module, the URL's name for it): drivers to take when the URL names none.
-_DRIVERS: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
-    "postgresql": (("psycopg2", "postgresql+psycopg2"), ("psycopg", "postgresql+psycopg")),
-    "mysql": (("MySQLdb", "mysql+mysqldb"), ("pymysql", "mysql+pymysql")),
-    "mariadb": (("MySQLdb", "mariadb+mysqldb"), ("pymysql", "mariadb+pymysql")),
-    "oracle": (("oracledb", "oracle+oracledb"), ("cx_Oracle", "oracle+cx_oracle")),
-}
-
-
-class Options(NamedTuple):
-    """How to reach the tables.
-
-    Attributes:
-        url: SQLAlchemy's URL; without a driver the one that is installed is taken.
-        engine: keyword arguments of `create_engine`.
-        callback: called with the new engine of each process.
-        short_lived: open a connection for each operation, and close it.
-        names, schemas: of the tables, by ``task`` and ``group``.
-    """
-
-    url: str
-    engine: Mapping[str, Any] = {}
-    callback: Callable[[Any], Any] | None = None
-    short_lived: bool = False
-    names: Mapping[str, str] = {}
-    schemas: Mapping[str, str] = {}
 
 
 class RowRefused(Exception):
@@ -98,7 +59,7 @@ def make_engine(options: Options) -> sa.engine.Engine:
     try:
         url = _with_driver(sa.engine.make_url(options.url))
         driver = url.get_dialect().driver
-        patience = _PATIENCE.get(_PATIENCE_OF.get(driver, driver), {})
+        patience = PATIENCE.get(driver, {})
         given["connect_args"] = {**patience, **given.get("connect_args", {})}
         return sa.create_engine(url, **given)
     except ModuleNotFoundError as exc:
@@ -114,7 +75,7 @@ def make_engine(options: Options) -> sa.engine.Engine:
 
 
 def _with_driver(url: Any) -> Any:
-    for module, name in _DRIVERS.get(url.drivername, ()):
+    for module, name in DRIVERS.get(url.drivername, ()):
         if importlib.util.find_spec(module) is not None:
             return url.set(drivername=name)
     return url
