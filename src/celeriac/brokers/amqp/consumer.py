@@ -27,6 +27,7 @@ from celeriac.brokers.base import (
     DEAD,
     REQUEUE,
     ConsumerSpec,
+    Delivery,
     Lifeline,
     Outgoing,
     Place,
