@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from bench import pages, probe, site
-from celeriac import Celeriac, group, uuid
+from celeriac import Celeriac, uuid
 from celeriac.brokers.base import ConsumerSpec, Settlement
 
 SLICE = 500
@@ -79,7 +79,7 @@ def send_bulk(count):
 
 def send_tasks(kind, count):
     task = {"noop": noop, "io": io, "aio": aio, "nap": nap}[kind]
-    group(task.s() for _ in range(count)).apply_async()
+    task.apply_many([()] * count, timeout=60)
 
 
 def send_due(count, at):
