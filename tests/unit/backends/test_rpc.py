@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from celeriac import Celeriac
-from celeriac.backends import rpc
+from celeriac.backends import rpc_replies
 from celeriac.backends.base import StoredResult
-from celeriac.backends.rpc import Pigeonholes, RpcBackend
+from celeriac.backends.rpc import RpcBackend
+from celeriac.backends.rpc_replies import Pigeonholes
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.plugins import keeps_results
 
 
 def test_the_oldest_documents_are_pushed_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "KEPT", 3)
+    monkeypatch.setattr(rpc_replies, "KEPT", 3)
     board = Pigeonholes()
     for name in ("a", "b", "a", "c", "d"):
         board.put(name, name.encode(), expires=None)
@@ -23,7 +24,7 @@ def test_the_oldest_documents_are_pushed_out(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_so_many_bytes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "KEPT_BYTES", 100)
+    monkeypatch.setattr(rpc_replies, "KEPT_BYTES", 100)
     board = Pigeonholes()
     for name in "abc":
         board.put(name, bytes(40), expires=None)

@@ -99,7 +99,7 @@ def load(
             at = _load_seldom(data, at, flags, properties)
         if at != end or flags & _MORE:
             raise Malformed("the properties have not the length that they should have")
-    except (Malformed, IndexError, struct.error, RecursionError) as exc:
+    except (ValueError, IndexError, struct.error, RecursionError) as exc:
         reason = f"the properties cannot be read: {exc}"
         return Unreadable(reason, wrap(data[begin:end], body))
     return _new(_MESSAGE, (body, content_type, content_encoding, headers, properties))

@@ -1,7 +1,8 @@
 """Opening a link: sockets, TLS, log-in, and the limits both sides agree on.
 
-1. `sockets`: one connected socket after the other, in the order in which a server's addresses are tried.
-2. `Handshake`: the log-in's bytes, from the server's greeting to an open virtual host; no socket in it.
+1. `in_turn`, `open_socket`: a server's addresses in the order in which they are tried; a connected socket.
+2. `greeting_answer`, `tuned`: what the log-in says to the server's greeting and proposals; no socket in it.
+3. `not_let_in`, `all_failed`: failures in words.
 
 Not here: reading and writing (`link.py`).
 """
@@ -20,7 +21,16 @@ from celeriac.transport.amqp import methods, table, tls
 from celeriac.transport.amqp.url import AmqpServer, Node
 from celeriac.transport.amqp.values import Disconnected, Refused
 
-__all__ = ["PREAMBLE", "greeting_answer", "in_turn", "open_socket", "remember", "tuned"]
+__all__ = [
+    "PREAMBLE",
+    "all_failed",
+    "greeting_answer",
+    "in_turn",
+    "not_let_in",
+    "open_socket",
+    "remember",
+    "tuned",
+]
 
 PREAMBLE: Final = b"AMQP\x00\x00\x09\x01"
 #: Seconds for which bytes that we sent may stay without the other machine's acknowledgement.
@@ -170,3 +180,22 @@ def all_failed(server: AmqpServer, failures: list[OperationalError]) -> Operatio
     text = " ".join(str(failure) for failure in failures)
     kind = Refused if failures and all(isinstance(one, Refused) for one in failures) else Disconnected
     return kind(text or f"{server!r} cannot be reached: no time was left.")
+
+
+def not_let_in(exc: Disconnected, node: Node) -> Disconnected:
+    """Say what the server's refusal means."""
+    where = f"{node.host}:{node.port}"
+    if exc.code == 403:
+        return Refused(
+            f"RabbitMQ at {where} did not let the user {node.username!r} in. Check the user name and the "
+            "password in the URL (the user guest may come from the server's own machine only).",
+            403,
+        )
+    if exc.code == 530:
+        return Refused(
+            f"RabbitMQ at {where} has no virtual host {node.vhost!r}, or the user {node.username!r} may not "
+            f"use it. Check what follows the host in the URL (amqp://host/name), or run: "
+            f"rabbitmqctl add_vhost {node.vhost!r}",
+            530,
+        )
+    return exc

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from celeriac.exceptions import OperationalError
 from celeriac.transport.amqp import dial, methods
 from celeriac.transport.amqp.channel import Channel
 from celeriac.transport.amqp.frames import HEARTBEAT, Stream, method_frame
+from celeriac.transport.amqp.poller import Poller, would_block
 from celeriac.transport.amqp.table import Malformed
 from celeriac.transport.amqp.url import AmqpServer, Node
 from celeriac.transport.amqp.values import Blocked, Disconnected, Refused
@@ -67,7 +67,7 @@ class Link:
         self.is_tls = node.tls is not None
         self._sock = sock
         self._pid = _getpid()
-        self._poller = _Poller(sock.fileno())
+        self._poller = Poller(sock.fileno())
         self._channels: dict[int, Channel] = {}
         self._channel_max = 2047
         self._stream = Stream(self._channels, self._on_control, self.frame_max)
@@ -78,8 +78,8 @@ class Link:
 
     @classmethod
     def dial(cls, server: AmqpServer, *, deadline: float, heartbeat: float | None = None) -> Link:
-        """Connect and log in: each address gets at most `server.connect_timeout` seconds, and its share of what
-        is left until `deadline`.
+        """Connect and log in: each address gets at most `server.connect_timeout` seconds, and its share of
+        what is left until `deadline`.
 
         Args:
             heartbeat: instead of `server.heartbeat`; 0 for none (a link that nobody reads for minutes).
@@ -119,7 +119,7 @@ class Link:
             raise
         except Disconnected as exc:
             self.close()
-            raise _not_let_in(exc, node) from exc
+            raise dial.not_let_in(exc, node) from exc
         except BaseException:
             self.close()
             raise
@@ -248,7 +248,7 @@ class Link:
             except _WANTS:
                 sent = 0
             except OSError as exc:
-                if not _wants(exc):
+                if not would_block(exc):
                     raise self._broken(exc) from exc
                 sent = 0
             if sent == len(data):
@@ -272,7 +272,7 @@ class Link:
             except _WANTS:
                 break
             except OSError as exc:
-                if _wants(exc):
+                if would_block(exc):
                     break
                 raise self._broken(exc) from exc
             if not data:
@@ -396,48 +396,3 @@ class Link:
 
     def _broken(self, exc: OSError) -> Disconnected:
         return Disconnected(f"The connection to RabbitMQ at {self.where} broke: {exc.strerror or exc}.")
-
-
-class _Poller:
-    """Waiting for one socket."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._poll = select.poll() if hasattr(select, "poll") else None
-        if self._poll is not None:
-            self._poll.register(descriptor, select.POLLIN)
-
-    def wait(self, timeout: float, *, to_write: bool) -> None:
-        if self._poll is None:  # Windows
-            mine = [self._descriptor]
-            select.select(mine, mine if to_write else (), (), timeout)
-        elif to_write:
-            self._poll.modify(self._descriptor, select.POLLIN | select.POLLOUT)
-            self._poll.poll(timeout * 1000)
-            self._poll.modify(self._descriptor, select.POLLIN)
-        else:
-            self._poll.poll(timeout * 1000)
-
-
-def _wants(exc: OSError) -> bool:
-    """TLS says in its own way that it would block."""
-    return type(exc).__name__ in ("SSLWantReadError", "SSLWantWriteError")
-
-
-def _not_let_in(exc: Disconnected, node: Node) -> Disconnected:
-    """Say what the server's refusal means."""
-    where = f"{node.host}:{node.port}"
-    if exc.code == 403:
-        return Refused(
-            f"RabbitMQ at {where} did not let the user {node.username!r} in. Check the user name and the "
-            "password in the URL (the user guest may come from the server's own machine only).",
-            403,
-        )
-    if exc.code == 530:
-        return Refused(
-            f"RabbitMQ at {where} has no virtual host {node.vhost!r}, or the user {node.username!r} may not "
-            f"use it. Check what follows the host in the URL (amqp://host/name), or run: "
-            f"rabbitmqctl add_vhost {node.vhost!r}",
-            530,
-        )
-    return exc

@@ -69,8 +69,8 @@ def loads(data: bytes, at: int, end: int, depth: int = 0) -> dict[str, Any]:
             at = start + data[at]
             name = data[start:at]
             table[_names.get(name) or _name(name)], at = _value(data, at, depth)
-    except (IndexError, struct.error, OverflowError, OSError) as exc:
-        raise Malformed(f"a header table breaks off or holds an impossible value ({exc})") from exc
+    except (IndexError, struct.error) as exc:
+        raise Malformed(f"a header table breaks off ({exc})") from exc
     if at != end:
         raise Malformed("a header table is longer than it says")
     return table
@@ -105,14 +105,18 @@ def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
             raise Malformed("a table within the headers breaks off")
         return (loads if kind == _F else _array)(data, start, at, depth + 1), at
     if kind == _TIME:
-        return datetime.fromtimestamp(struct.unpack_from(">Q", data, at)[0], UTC), at + 8
+        seconds = struct.unpack_from(">Q", data, at)[0]
+        try:
+            return datetime.fromtimestamp(seconds, UTC), at + 8
+        except (ValueError, OverflowError, OSError) as exc:
+            raise Malformed(f"a header holds the time {seconds}, which no calendar has") from exc
     if kind == _BYTES:
         start = at + 4
         at = start + _u32(data, at)[0]
         return data[start:at], at
     if kind == _DECIMAL:
         scale, number = struct.unpack_from(">Bi", data, at)
-        return Decimal(number).scaleb(-scale), at + 5
+        return Decimal(f"{number}E-{scale}"), at + 5  # whatever the thread's decimal context
     raise Malformed(f"a header has a value of the unknown type {bytes([kind])!r}")
 
 
@@ -223,12 +227,19 @@ def dumps(table: Mapping[str, Any]) -> bytes:
     for name, value in table.items():
         add(_prefixes.get(name) or _prefix(name))
         kind = type(value)
-        if kind is str:
-            raw = _utf8(value)
+        if value is None:
+            add(b"V")
+        elif kind is str:
+            try:
+                raw = value.encode()
+            except UnicodeEncodeError:
+                raw = _utf8(value)
             add(b"S" + _pack_u32(len(raw)))
             add(raw)
-        elif value is None:
-            add(b"V")
+        elif kind is bool:
+            add(b"t\x01" if value else b"t\x00")
+        elif kind is int and value in _SMALL:
+            add(_SMALL[value])
         else:
             add(_typed(value, 0))
     return b"".join(out)
@@ -268,7 +279,8 @@ def _typed(value: Any, depth: int) -> bytes:
     if kind is list or kind is tuple:
         if depth >= DEPTH:
             raise EncodeError(f"headers are nested more than {DEPTH} deep")
-        return _with_length(b"A", b"".join([_typed(item, depth + 1) for item in value]))
+        inner = [b"V" if item is None else _typed(item, depth + 1) for item in value]
+        return _with_length(b"A", b"".join(inner))
     return _rare(value, depth)
 
 
@@ -337,7 +349,10 @@ def short_text(text: str, what: str) -> bytes:
     Raises:
         EncodeError: it is longer; `what` says what it is.
     """
-    raw = _utf8(text)
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError:
+        raw = _utf8(text)
     if len(raw) > 255:
         raise EncodeError(f"{what} is longer than the 255 bytes that AMQP allows: {text[:40]!r}…")
     return bytes([len(raw)]) + raw
