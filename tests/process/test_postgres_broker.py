@@ -230,7 +230,6 @@ def test_a_child_has_one_connection(url: str, postgres_server: Any) -> None:
     one = consumer(broker)
     one.exchange((), 1)
     one.wait(0.2)
-    broker.close()
     ours = f"datname = '{url.rpartition('/')[2]}' AND application_name = 'celeriac'"
     count = f"SELECT count(*) FROM pg_stat_activity WHERE {ours}"
     until(lambda: postgres_server.sql(count) == "1", what="one connection")

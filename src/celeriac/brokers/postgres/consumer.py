@@ -98,7 +98,7 @@ class PostgresConsumer:
         numbers = [integer(number) for _, _, number in rows]
         self._names = dict(zip(numbers, names, strict=True))
         self._queues = deque(numbers)
-        self._link: Link | None = None
+        self._link = pool.adopt()  # the one that has just registered us
         self._ear = Ear(pool, self._lease, numbers)
         self._alarm = Alarm()
         self._holdings = Holdings()
@@ -340,11 +340,18 @@ class PostgresConsumer:
         if self._closed:
             return
         self._closed = True
+        link, lease = self._link, (int8(self._lease),)
         try:
-            self._pool.query(self._give_back, (int8(self._lease),), timeout=FAREWELL)
+            if link is not None and not link.closed:
+                try:
+                    link.query(self._give_back, lease, deadline=_monotonic() + FAREWELL)
+                    return
+                except OperationalError:
+                    link.close()
+            self._pool.query(self._give_back, lease, timeout=FAREWELL)
         finally:
-            if self._link is not None:
-                self._link.close()
+            if link is not None:
+                link.close()
             self._alarm.ring()
 
 

@@ -104,6 +104,13 @@ class Pool:
         self._is_prepared = False
         self.close()
 
+    def adopt(self) -> Link | None:
+        """An idle link that becomes the caller's own; None when there is none."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
     def run(self, work: Callable[[Link, float], T], *, timeout: float | None = None) -> T:
         """Do `work(link, deadline)`; reconnect and repeat until the deadline.
 
