@@ -8,14 +8,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 
 from tests.servers import RabbitServer
 
 from celeriac.transport.amqp.link import Link
 from celeriac.transport.amqp.url import parse
+from celeriac.wire.message import Message
 
-__all__ = ["handed_out", "introduce", "knows", "left", "stored"]
+__all__ = ["handed_out", "introduce", "knows", "left", "server_of", "stored"]
 
 _servers: dict[str, RabbitServer] = {}
 
@@ -38,6 +40,11 @@ def knows(url: str) -> bool:
     return url in _servers
 
 
+def server_of(url: str) -> RabbitServer:
+    """The server that `url` was introduced with."""
+    return _servers[url]
+
+
 def counts(url: str) -> Mapping[str, tuple[int, int]]:
     """Queue → (ready, handed out)."""
     vhost = url.rpartition("/")[2] or "/"
@@ -57,15 +64,22 @@ def handed_out(url: str) -> int:
 
 
 def stored(url: str, queue: str) -> list[str]:
-    """Ids of the tasks that wait in `queue`; they go back."""
-    found = []
+    """Ids of the tasks that wait in `queue`. Each is put back by a copy: what is only given back looks as if
+    it came from a process that died."""
+    found: list[str] = []
     link = Link.dial(parse(url), deadline=float("inf"))
     try:
         channel = link.channel()
-        if queue not in counts(url):
-            return []
-        while (arrival := channel.get(queue)) is not None:
-            found.append(arrival.message.headers["id"])  # type: ignore[union-attr]
+        channel.confirm_select()
+        for _ in range(counts(url).get(queue, (0, 0))[0]):
+            arrival = channel.get(queue)
+            assert arrival is not None
+            assert isinstance(arrival.message, Message)
+            found.append(arrival.message.headers["id"])
+            channel.publish("", queue, arrival.message)
+            channel.await_confirms(time.monotonic() + 10)
+            channel.ack(arrival.delivery_tag)
+        link.flush()
     finally:
-        link.close()
+        link.close(farewell=1.0)
     return found

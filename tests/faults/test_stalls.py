@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
+from tests.faults import rabbit
 from tests.faults.conftest import Store
 from tests.faults.harness import Journal, Node, until
 from tests.faults.residue import residue
@@ -21,9 +22,10 @@ TTL = 1.5
 
 
 @contextmanager
-def stalled(store: Store, server: RedisServer) -> Iterator[None]:
+def stalled(store: Store, redis: RedisServer) -> Iterator[None]:
     """Nobody can write: the server is stopped, or somebody holds the lock of the file or of the leases."""
-    if store.name == "redis":
+    if store.name == "redis" or rabbit.knows(store.broker):
+        server = rabbit.server_of(store.broker) if rabbit.knows(store.broker) else redis
         server.freeze()
         yield
         server.thaw()

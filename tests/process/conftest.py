@@ -7,21 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults.conftest import Store
+from tests.faults.conftest import LENT
 from tests.faults.harness import Journal, Node, environment
+from tests.faults.stores import KINDS, Store
 
 from celeriac import Celeriac
 
 
 @pytest.fixture
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """SQLite, unless a test asks for Redis: `@pytest.mark.parametrize("store", ["redis"], indirect=True)`."""
-    if getattr(request, "param", "sqlite") == "sqlite":
-        url = f"sqlite:///{tmp_path / 'celeriac.db'}"
-        return Store("sqlite", url, url)
-    server = request.getfixturevalue("redis_server")
-    server.flush()
-    return Store("redis", server.url, server.url)
+    """SQLite, unless a test asks: `@pytest.mark.parametrize("store", ["redis"], indirect=True)`."""
+    kind = KINDS[getattr(request, "param", "sqlite")]
+    return kind.make(tmp_path, *(request.getfixturevalue(LENT[server]) for server in kind.servers))
 
 
 @pytest.fixture
@@ -32,7 +29,7 @@ def journal(tmp_path: Path) -> Journal:
 @pytest.fixture
 def client(store: Store) -> Iterator[Celeriac]:
     app = Celeriac("client", broker=store.broker, backend=store.backend, set_as_current=False)
-    app.conf.update(task_default_queue="faults")
+    app.conf.update(task_default_queue="faults", **store.conf)
     yield app
     app.close()
 
@@ -46,7 +43,7 @@ def node(store: Store, journal: Journal, tmp_path: Path) -> Iterator[Callable[..
         *arguments: str, name: str = "n1", conf: dict[str, Any] | None = None, switches: str = "", **env: str
     ) -> Node:
         variables = {
-            **environment(store.broker, store.backend, journal.path, conf),
+            **environment(store.broker, store.backend, journal.path, {**store.conf, **(conf or {})}),
             "TASKS_SWITCHES": switches,
             **env,
         }

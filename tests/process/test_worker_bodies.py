@@ -72,7 +72,7 @@ def test_what_cannot_be_stored_is_a_failure(client: Celeriac, node: Start, pool:
     assert call(client, "add", 2, 2).get(timeout=5) == 4
 
 
-@pytest.mark.parametrize("store", ["sqlite", "redis"], indirect=True)
+@pytest.mark.parametrize("store", ["sqlite", "redis", "rabbitmq"], indirect=True)
 def test_large_values(client: Celeriac, node: Start, store: Store) -> None:
     node("-c", "1")
     assert call(client, "echo", "x" * 10_000_000).get(timeout=30) == 10_000_000
@@ -112,7 +112,7 @@ def test_mischief(client: Celeriac, node: Start, pool: str, what: str) -> None:
     assert worker.stop() == 0
 
 
-@pytest.mark.parametrize("store", ["sqlite", "redis"], indirect=True)
+@pytest.mark.parametrize("store", ["sqlite", "redis", "rabbitmq"], indirect=True)
 def test_a_task_that_closes_every_descriptor(client: Celeriac, node: Start, store: Store) -> None:
     worker = node("-c", "1")
     assert call(client, "add", 1, 1).get(timeout=15) == 2

@@ -41,6 +41,7 @@ def test_soft_limits(client: Celeriac, node: Start, pool: str) -> None:
     assert worker.stop() == 0
 
 
+@pytest.mark.parametrize("store", ["sqlite", "rabbitmq"], indirect=True)
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("name", ["spin", "aspin", "swallows", "aswallows"])
 def test_hard_limits(client: Celeriac, node: Start, journal: Journal, pool: str, name: str) -> None:
@@ -67,6 +68,7 @@ def test_hard_limits(client: Celeriac, node: Start, journal: Journal, pool: str,
     assert client.broker.depth("faults") == 0
 
 
+@pytest.mark.parametrize("store", ["sqlite", "rabbitmq"], indirect=True)
 @pytest.mark.parametrize(
     ("pool", "name"),
     [("prefork", "holds_gil"), ("solo", "holds_gil"), ("threads", "holds_gil"), ("asyncio", "holds_gil"),
@@ -108,6 +110,7 @@ def test_limits_of_the_node(client: Celeriac, node: Start) -> None:
         call(client, "spin", 30.0).get(timeout=20)
 
 
+@pytest.mark.parametrize("store", ["sqlite", "rabbitmq"], indirect=True)
 def test_long_tasks_do_not_keep_short_ones_waiting(client: Celeriac, node: Start, journal: Journal) -> None:
     node("-c", "2")
     results = [call(client, "add", n, 1) for n in range(300)]  # so that much is fetched ahead
@@ -121,6 +124,7 @@ def test_long_tasks_do_not_keep_short_ones_waiting(client: Celeriac, node: Start
     assert long.get(timeout=10) == "long"
 
 
+@pytest.mark.parametrize("store", ["sqlite", "rabbitmq"], indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "asyncio"])
 def test_every_free_slot_is_used(client: Celeriac, node: Start, journal: Journal, pool: str) -> None:
     node("-c", "4", "-P", pool)
@@ -130,6 +134,7 @@ def test_every_free_slot_is_used(client: Celeriac, node: Start, journal: Journal
     assert journal.ended() == 0
 
 
+@pytest.mark.parametrize("store", ["sqlite", "rabbitmq"], indirect=True)
 @pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio"])
 def test_a_child_is_replaced_after_so_many_tasks(
     client: Celeriac, node: Start, journal: Journal, pool: str
@@ -150,6 +155,7 @@ def test_a_child_is_replaced_when_it_has_grown(client: Celeriac, node: Start) ->
     assert 2 <= len(set(pids)) < 8
 
 
+@pytest.mark.parametrize("store", ["sqlite", "rabbitmq"], indirect=True)
 def test_a_child_that_dies_is_replaced_within_a_second(client: Celeriac, node: Start) -> None:
     worker = node("-c", "1")
     pid = call(client, "pid").get(timeout=15)

@@ -76,7 +76,7 @@ def test_a_second_int_is_cold(client: Celeriac, node: Start, journal: Journal) -
     assert client.broker.depth("faults") == 1
 
 
-@pytest.mark.parametrize("store", ["sqlite", "redis"], indirect=True)
+@pytest.mark.parametrize("store", ["sqlite", "redis", "rabbitmq"], indirect=True)
 def test_quit_stops_at_once_and_another_worker_runs_the_task(
     client: Celeriac, node: Start, journal: Journal, store: Store
 ) -> None:
@@ -97,6 +97,7 @@ def test_quit_stops_at_once_and_another_worker_runs_the_task(
     assert "succeeded" not in first.log
 
 
+@pytest.mark.parametrize("store", ["sqlite", "rabbitmq"], indirect=True)
 def test_cold_shutdowns_never_count_as_crashes(client: Celeriac, node: Start, journal: Journal) -> None:
     result = client.send_task("record", ("patient", 2.0))
     for round_ in range(1, 5):  # the limit is three crashes
