@@ -163,6 +163,7 @@ class PublishContract(StoreKit):
             with pytest.raises(ImproperlyConfigured, match=r"delay|eta|countdown"):
                 broker.publish([out("a", countdown=60)])
             return
+        broker.publish([out("first", "other", countdown=600)])  # which may have to set something up
         begun = time.time()
         broker.publish([out("a", countdown=0.6)])
         _, consumer = self.consumer(broker)

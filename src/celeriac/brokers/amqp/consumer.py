@@ -45,6 +45,9 @@ logger = logging.getLogger("celeriac.broker")
 
 #: Seconds after which what was sent ahead goes back, when nobody asks for it.
 LONG: Final = 0.05
+#: Seconds for giving that back, and until the next attempt when it fails.
+GIVE_BACK: Final = 2.0
+KEEP: Final = 10.0
 #: Seconds for giving back at the end.
 FAREWELL: Final = 5.0
 #: Deliveries of lost connections that are remembered, until they are settled.
@@ -79,6 +82,7 @@ class AmqpConsumer:
         self._published: set[Place] = set()  # what these owe is out; only their acknowledgement is missing
         self._later: list[Settlement] = []
         self._retry_at = 0.0
+        self._keep_until = 0.0
         self._news: list[tuple[float, list[Place]]] = []  # (when to tell, what is done)
         self._alarm = Alarm()
         self._farewell = farewell
@@ -207,7 +211,9 @@ class AmqpConsumer:
             self._trail.dropped(gone_back)
         if owing and not self._pay(owing):
             waiting = {(end.queue, end.tag) for end in self._later}
-            settled = [place for place in settled if place not in waiting]
+            settled = [
+                place for place in settled if place not in waiting and (place in held or place in adrift)
+            ]
         if settled:
             self._acknowledge(settled)
         return stale
@@ -234,11 +240,20 @@ class AmqpConsumer:
                 )
         except OperationalError as exc:
             logger.error("Cannot publish what %d finished tasks set off, trying again: %s", len(owing), exc)
-            self._later = list(owing)
+            self._later = [end for end in owing if not self._take_back(end)]
             self._retry_at = time.monotonic() + RETRY
             return False
         self._later = []
         self._published.update((end.queue, end.tag) for end in owing)
+        return True
+
+    def _take_back(self, end: Settlement) -> bool:
+        """What cannot be given back now is kept, and handed out again here."""
+        one = self._intake.held.get((end.queue, end.tag))
+        if end.verdict != REQUEUE or end.followups or one is None or one.crashes:
+            return False
+        self._keep_until = time.monotonic() + KEEP
+        self._intake.restock((end.queue, end.tag))
         return True
 
     def _acknowledge(self, places: Sequence[Place]) -> None:
@@ -270,13 +285,16 @@ class AmqpConsumer:
         """The lane is busy for long: have nothing sent ahead, and give back what was."""
         intake = self._intake
         intake.pause()
-        if not intake.stock:
+        posts = [copies.returned(one.queue, one.message) for one in intake.stock if not one.ended]
+        if not posts or time.monotonic() < self._keep_until:
             return
-        places = self._unreached = intake.hold_stock()
-        posts = [self._copy(place, intake.held[place]) for place in places]
-        self._publisher.post(posts, time.monotonic() + self._server.timeout)
-        self._unreached = []
-        self._acknowledge(places)
+        try:
+            self._publisher.post(posts, time.monotonic() + GIVE_BACK)
+        except OperationalError as exc:  # they stay here, which is better than to lose the connection
+            logger.warning("Cannot give back %d messages that were sent ahead: %s", len(posts), exc)
+            self._keep_until = time.monotonic() + KEEP
+            return
+        self._acknowledge(intake.hold_stock())
         intake.flush()
 
     def _give_back_all(self) -> None:

@@ -326,15 +326,23 @@ class Intake:
         return taken
 
     def hold_stock(self) -> list[Place]:
-        """Take everything that is in stock, as if it were handed out; where it is."""
+        """Take what is in stock, as if it were handed out; where it is. What was killed to end it stays: a
+        copy would run again."""
         places: list[Place] = []
-        while self.stock:
-            queue, tag, delivery_tag, message, _ = self.stock.popleft()
+        stock, self.stock = self.stock, deque(one for one in self.stock if one.ended)
+        for queue, tag, delivery_tag, message, ended in stock:
+            if ended:
+                continue
             while (queue, tag) in self.held:
                 tag = (tag + 1) % (1 << 62)
             self.held[queue, tag] = Held(delivery_tag, message)
             places.append((queue, tag))
         return places
+
+    def restock(self, place: Place) -> None:
+        """Put back what was handed out and did not start."""
+        one = self.held.pop(place)
+        self.stock.append(_Stocked(*place, one.delivery_tag, one.message))
 
     def _tune(self, limit: int, now: float) -> None:
         """Have as many sent ahead as fit what is asked for and what is out."""
