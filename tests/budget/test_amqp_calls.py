@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import uuid
 from collections.abc import Callable
@@ -21,11 +22,13 @@ def calls(work: Callable[[], object]) -> int:
         if event == "call":
             seen.append(frame.f_code.co_name)
 
+    gc.disable()  # others may have hung functions on the collector
     sys.setprofile(note)
     try:
         work()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return len(seen) - 1  # `work` itself
 
 

@@ -136,14 +136,15 @@ _names: dict[bytes, str] = {}
 def _name(raw: bytes) -> str:
     """A field's name; names recur, so they are made once."""
     name = raw.decode("utf-8", "surrogateescape")
-    if len(_names) < _MANY:
-        _names[raw] = name
+    if len(_names) >= _MANY:
+        _names.clear()
+    _names[raw] = name
     return name
 
 
 #: Headers of a task's message that differ between messages of one task, in the order in which they are
 #: written.
-_VARYING: Final = ("id", "root_id", "argsrepr")
+_VARYING: Final = ("id", "root_id", "argsrepr", "kwargsrepr")
 _MARKS: Final = tuple((name, bytes([len(name)]) + name.encode() + b"S", len(name) + 6) for name in _VARYING)
 #: The meaning of a run of fields: the fields, and which of them are lists or dicts, to be made anew each
 #: time.
@@ -338,8 +339,9 @@ _prefixes: dict[str, bytes] = {}
 def _prefix(name: str) -> bytes:
     """A field's name with its length; names recur, so they are made once."""
     prefix = short_text(name, "the name of a header")
-    if len(_prefixes) < _MANY:
-        _prefixes[name] = prefix
+    if len(_prefixes) >= _MANY:
+        _prefixes.clear()
+    _prefixes[name] = prefix
     return prefix
 
 
