@@ -48,8 +48,12 @@ def long_bodies(ground: Ground, seconds: float, kills: int) -> str:
     return f"8 bodies of {seconds:g} s, leases of {TTL} s, {kills} kills beside them; {text}"
 
 
-def later(ground: Ground, count: int, horizon: float, kills: int) -> str:
-    """Messages for later, workers restarted all the time and then killed: none early, none lost."""
+def later(ground: Ground, count: int, horizon: float, kills: int, late: float = 1.0) -> str:
+    """Messages for later, workers restarted all the time and then killed: none early, none lost.
+
+    Args:
+        late: seconds of lateness (p99) that are borne; more where the machine does other things as well.
+    """
     nodes = [ground.node("-c", "2", conf=CONF) for _ in range(2)]
     ground.send(["warm"])
     ground.wait(1)
@@ -88,8 +92,8 @@ def later(ground: Ground, count: int, horizon: float, kills: int) -> str:
     killed = lateness(wild)
     assert killed[0] >= 0, f"one came {-killed[0]:.3f} s too early"
     p99 = [found[int(len(found) * 0.99)] for found in (restarts, killed)]
-    assert p99[0] < 1.0, f"late by {p99[0]:.2f} s (p99) under restarts"
-    assert p99[1] < 10.0, f"late by {p99[1]:.2f} s (p99) under kills"
+    assert p99[0] < late, f"late by {p99[0]:.2f} s (p99) under restarts"
+    assert p99[1] < 10 * late, f"late by {p99[1]:.2f} s (p99) under kills"
     return f"late p99 {p99[0]:.2f} s under restarts, {p99[1]:.2f} s under {kills} kills, none early; {text}"
 
 
@@ -223,7 +227,7 @@ def host_clock(ground: Ground, jumps: tuple[float, ...] = JUMPS) -> str:
     """The clock of the whole machine jumps, as a store without a server goes by it: what runs is not taken
     away, and what comes afterwards runs."""
     clock = Clock(ground.folder / "shift")
-    conf = {"worker_lease_ttl": 2 * TTL}
+    conf = {"worker_lease_ttl": 6.0}
     nodes = [ground.node("-c", "2", name=name, conf=conf, extra=clock.environ) for name in ("a", "b")]
     keys: list[str] = []
 

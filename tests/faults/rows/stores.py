@@ -185,10 +185,12 @@ def no_memory(ground: Ground) -> str:
     on settling, and all heals by itself."""
     worker, stream = work(ground)
     pid = worker.pid
-    _take_memory(ground)
     failures = len(stream.unknown)
-    until(lambda: len(stream.unknown) > failures, 30, "a publish fails")
-    _give_memory(ground)
+    try:
+        _take_memory(ground)
+        until(lambda: len(stream.unknown) > failures, 30, "a publish fails")
+    finally:
+        _give_memory(ground)
     back = ground.progress(20, 15)
     text = finish(ground, stream, worker, pid)
     assert stream.slowest < 6.0, f"a publish took {stream.slowest:.1f} s with a limit of 5"

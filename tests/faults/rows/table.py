@@ -42,7 +42,7 @@ ROWS: Mapping[str, Row] = {
         stalls.later,
         ALL,
         ("sqlite", "redis"),
-        {"count": 150, "horizon": 4, "kills": 4},
+        {"count": 150, "horizon": 4, "kills": 4, "late": 3.0},
         {"count": 5000, "horizon": 60, "kills": 30},
     ),
     "F7": Row(stalls.zombies, ALL, ("redis",), {"rounds": 2}, {"rounds": 100}),
@@ -64,8 +64,8 @@ ROWS: Mapping[str, Row] = {
     ),
     "F17": Row(networks.blackholes, SERVED, SERVED, SHORT_HOLES, {"seconds": 30}),
     "F18": Row(networks.bad_lines, SERVED, SERVED, {"seconds": 1.5, "latency": 0.6}, {"seconds": 60}),
-    "F19": Row(networks.bursts, SERVED, SERVED, {"times": 3}, {"times": 50}),
-    "F21": Row(networks.links, SERVED, ("redis", "rabbitmq"), {"seconds": 3}, {"seconds": 60}),
+    "F19": Row(networks.bursts, SERVED, SERVED, {"times": 2}, {"times": 50}),
+    "F21": Row(networks.links, SERVED, ("redis", "rabbitmq"), {"seconds": 2}, {"seconds": 60}),
     "F27": Row(
         deaths.rolling_deploy,
         ALL,
@@ -81,12 +81,12 @@ ROWS: Mapping[str, Row] = {
         {"count": 20_000, "kills": 60},
     ),
     "F22": Row(stores.full_disk, ("sqlite", "redis"), ("sqlite", "redis"), {}, {}, own=True),
-    "F23": Row(stores.no_memory, ("redis", "rabbitmq"), ("redis", "rabbitmq"), {}, {}, own=True),
+    "F23": Row(stores.no_memory, ("redis", "rabbitmq"), ("redis", "rabbitmq"), {}, {}),
     "F23c": Row(
         stores.no_connections, ("postgres",), ("postgres",), {"seconds": 3}, {"seconds": 60}, own=True
     ),
     "F23d": Row(stores.descriptors, ALL, ("sqlite", "redis"), {}, {}),
-    "F24": Row(stores.emptied, ("sqlite", *SERVED), ("sqlite", *SERVED), {}, {}, own=True),
+    "F24": Row(stores.emptied, ("sqlite", *SERVED), ("sqlite", *SERVED), {}, {}),
     "F25": Row(stalls.clocks, SERVED, ("redis",), {}, {}),
     "F25s": Row(stalls.host_clock, ("sqlite",), ("sqlite",), {"jumps": (3600.0, -3600.0)}, {}),
     "F31": Row(
