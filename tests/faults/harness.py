@@ -197,7 +197,12 @@ class Node:
 
     def children(self) -> list[psutil.Process]:
         """Processes that run bodies: the template's children."""
-        return [p for p in self.family() if p.pid != self.pid and p.ppid() != self.pid]
+        found = []
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):  # just now
+                if process.pid != self.pid and process.ppid() != self.pid:
+                    found.append(process)
+        return found
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -215,7 +220,8 @@ class Node:
 
     def resume(self) -> None:
         for process in self.family():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):  # the supervisor goes on first, and may end it
+                process.resume()
 
     def stop(self, timeout: float = 30.0) -> int:
         """Warm shutdown; the exit status."""

@@ -17,7 +17,7 @@ from celeriac.transport.amqp.link import Link
 from celeriac.transport.amqp.url import parse
 from celeriac.wire.message import Message
 
-__all__ = ["handed_out", "introduce", "knows", "left", "server_of", "stored"]
+__all__ = ["handed_out", "introduce", "knows", "left", "server_of", "settled", "stored"]
 
 _servers: dict[str, RabbitServer] = {}
 
@@ -56,6 +56,14 @@ def counts(url: str) -> Mapping[str, tuple[int, int]]:
 def left(url: str) -> dict[str, tuple[int, int]]:
     """Queues with work in them."""
     return {name: both for name, both in counts(url).items() if any(both) and not _STAYS.fullmatch(name)}
+
+
+def settled(url: str) -> dict[str, tuple[int, int]]:
+    """`left`, when the counts of quorum queues, which lag behind by up to 5 s, have had the time to be
+    true.""" deadline = time.monotonic() + 8.0
+    while (found := left(url)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
 
 
 def handed_out(url: str) -> int:

@@ -33,9 +33,8 @@ def residue(store: Store) -> list[str]:
     if store.name.startswith("redis"):
         return [name for name in _keys(store) if name == "faults" or name.endswith(KEYS) or ":held:" in name]
     if rabbit.knows(store.broker):
-        return [
-            f"{name}: {ready} wait, {out} are out" for name, (ready, out) in rabbit.left(store.broker).items()
-        ]
+        found = rabbit.settled(store.broker).items()
+        return [f"{name}: {ready} wait, {out} are out" for name, (ready, out) in found]
     if store.name == "postgres":
         with psycopg.connect(store.broker) as db:
             counts = [

@@ -155,7 +155,6 @@ def test_a_child_is_replaced_when_it_has_grown(client: Celeriac, node: Start) ->
     assert 2 <= len(set(pids)) < 8
 
 
-@pytest.mark.parametrize("store", ["sqlite", "rabbitmq"], indirect=True)
 def test_a_child_that_dies_is_replaced_within_a_second(client: Celeriac, node: Start) -> None:
     worker = node("-c", "1")
     pid = call(client, "pid").get(timeout=15)

@@ -81,10 +81,12 @@ def test_quit_stops_at_once_and_another_worker_runs_the_task(
     client: Celeriac, node: Start, journal: Journal, store: Store
 ) -> None:
     first = node("-c", "1", name="n1")
-    result = client.send_task("record", ("cold", 1.5))
+    result = client.send_task("record", ("cold", 3.0))
     until(lambda: starts(journal, "cold") == 1, 15)
     node("-c", "1", name="n2")
-    until(lambda: client.broker.stats(["faults"])[0].consumers == 2, 15)
+    # Without leases a busy child consumes from no queue.
+    served = 2 if client.broker.capabilities.leases else 1
+    until(lambda: client.broker.stats(["faults"])[0].consumers == served, 15)
     asked = time.time()
     first.signal(signal.SIGQUIT)
     assert exit_code(first, 3) == 0
