@@ -59,8 +59,8 @@ def left(url: str) -> dict[str, tuple[int, int]]:
 
 
 def settled(url: str) -> dict[str, tuple[int, int]]:
-    """`left`, when the counts of quorum queues, which lag behind by up to 5 s, have had the time to be
-    true.""" deadline = time.monotonic() + 8.0
+    """`left`, once the counts of quorum queues, which lag by up to 5 s, had the time to be true."""
+    deadline = time.monotonic() + 8.0
     while (found := left(url)) and time.monotonic() < deadline:
         time.sleep(0.2)
     return found
