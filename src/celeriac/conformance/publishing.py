@@ -184,10 +184,16 @@ class PublishContract(StoreKit):
         if broker.capabilities.census:
             assert received.next_due == pytest.approx(3600, abs=5)
 
+    @staticmethod
+    def has_come(broker: Broker, count: int) -> bool:
+        """Whether due messages can be taken: where they travel through queues that takes a moment; where they
+        are counted, a consumer fetches them by itself."""
+        return broker.capabilities.census or broker.depth("celery") == count
+
     def test_messages_that_are_due_come_in_the_order_of_their_times(self, broker: Broker) -> None:
         due, grain = time.time() + 10 * self.grain, self.grain
         broker.publish([out("c", due=due + 2 * grain), out("a", due=due), out("b", due=due + grain)])
-        until(lambda: time.time() > due + 5 * grain and broker.depth("celery") == 3)
+        until(lambda: time.time() > due + 5 * grain and self.has_come(broker, 3))
         _, consumer = self.consumer(broker)
         assert ids(self.drain(consumer)) == ["a", "b", "c"]
 
@@ -206,6 +212,6 @@ class PublishContract(StoreKit):
         broker.publish(
             [out("low", due=due, priority=9 - high), out("high", due=due + self.grain, priority=high)]
         )
-        until(lambda: time.time() > due + 5 * self.grain and broker.depth("celery") == 2)
+        until(lambda: time.time() > due + 5 * self.grain and self.has_come(broker, 2))
         _, consumer = self.consumer(broker)
         assert ids(self.drain(consumer)) == ["high", "low"]
