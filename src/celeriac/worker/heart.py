@@ -196,6 +196,7 @@ class Heart(threading.Thread):
         self.last_beat = now
 
     def _round(self, now: float) -> None:
+        self._watch_clock(now)
         if now >= self._trusted_since and self.whereabouts is None:
             if failpoints.on:
                 failpoints.begin("sweep")
