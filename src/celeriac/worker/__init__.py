@@ -7,6 +7,7 @@
     request.py     one delivery → one settlement                  ledger.py    shared page: what runs and did
     job.py         a delivery that is to run                      telling.py   handlers, signals, logs
     roster.py      who is idle                                    inprocess.py a worker inside a test
+    whereabouts.py, trail.py, lifelines.py, suspects.py  where the broker has no leases
     banner.py, logs.py  what a person sees
 
 `start` is the composition root: settings and options become a running node.
