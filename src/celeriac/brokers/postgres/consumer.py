@@ -285,18 +285,14 @@ class PostgresConsumer:
             while not self._alarm.ringing and not self._closed:
                 soon = self._look()
                 left = deadline - _monotonic()
-                if soon == 0 or left <= 0:
+                if soon == 0 or left <= 0 or self._is_woken():  # it may have come with the answer
                     return
                 pause = min(left, self._ear.pause(looks))
                 looks += 1
                 is_due = soon is not None and soon <= pause
                 link = self._link
                 if self._alarm.wait(soon if is_due else pause, *([link.fileno()] if link else ())):
-                    woken, behind = self._ear.heard()
-                    if behind:
-                        self._fronts.clear()
-                    if woken:
-                        self._in_bed = False
+                    if self._is_woken():
                         return
                 elif is_due:
                     return
@@ -305,6 +301,14 @@ class PostgresConsumer:
             raise
         finally:
             self._alarm.clear()
+
+    def _is_woken(self) -> bool:
+        woken, behind = self._ear.heard()
+        if behind:
+            self._fronts.clear()
+        if woken:
+            self._in_bed = False
+        return woken
 
     def _look(self) -> float | None:
         """Lie down, then look: 0, something is there; seconds until the next message is due; or None."""
