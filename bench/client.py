@@ -48,10 +48,13 @@ def prepare(app: Any) -> Any:
     app.prepare()
 
 
-def spread(app: Any, count: int, begin: float, span: float) -> Any:
-    """Send tasks due one after the other from `begin` on; how many seconds are left when all are sent."""
-    app.send_spread(count, begin, span)
-    return begin - time.time()
+def spread(app: Any, later: int, soon: int, after: float, span: float) -> Any:
+    """Send `later` tasks due in an hour or so, then `soon` tasks due one after the other, `span` seconds in all,
+    beginning `after` seconds from then; when that is, and how many seconds were left when all were sent."""
+    app.send_spread(later, time.time() + 3600, 600)
+    begin = time.time() + after
+    app.send_spread(soon, begin, span)
+    return [begin, begin - time.time()]
 
 
 def claims(app: Any, rounds: int, batch: int, waiting: int) -> Any:

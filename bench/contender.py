@@ -72,7 +72,7 @@ class App(Protocol):
         """Send one no-op task and wait for its result."""
 
     def send_spread(self, count: int, begin: float, span: float) -> None:
-        """As `send_due`, due one after the other from `begin` on, within `span` seconds (`delayed`)."""
+        """As `send_due`, due one after the other from `begin` on, within `span` s (`delayed`)."""
 
     def fill(self, count: int) -> None:
         """Have `count` no-op messages waiting, by the shortest way (`backlog`)."""
