@@ -11,6 +11,7 @@ Not here: what follows from it (`whereabouts.py`).
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -58,11 +59,18 @@ class LedgerTrail:
             self._roster.give_turn()
 
     def _write(self, tags: Iterable[int], kind: int) -> None:
-        words, count = self._words, self._count
-        for tag in tags:
-            words[count % TRAIL_SIZE] = tag | kind
-            count += 1
-        self._count = self._steps[0] = count
+        steps = array("Q", [tag | kind for tag in tags] if kind else tags)
+        if len(steps) > TRAIL_SIZE:
+            steps = steps[-TRAIL_SIZE:]
+        begin = self._count % TRAIL_SIZE
+        end = begin + len(steps)
+        if end <= TRAIL_SIZE:
+            self._words[begin:end] = steps
+        else:
+            room = TRAIL_SIZE - begin
+            self._words[begin:] = steps[:room]
+            self._words[: end - TRAIL_SIZE] = steps[room:]
+        self._count = self._steps[0] = self._count + len(steps)
 
 
 def last_steps(ledger: Ledger) -> Mapping[int, int]:
