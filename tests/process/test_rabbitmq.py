@@ -129,8 +129,8 @@ def test_a_queue_that_is_deleted_is_declared_again(
     all_ended(journal, send(client, 0, 5), 30)
     vhost = store.broker.rpartition("/")[2]
     server.eval(
-        '[rabbit_amqqueue:delete(Q, false, false, <<"test">>) '
-        f'|| Q <- rabbit_amqqueue:list(<<"{vhost}">>)], ok'
+        f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"faults">>)), '
+        'rabbit_amqqueue:delete(Q, false, false, <<"test">>)'
     )
     all_ended(journal, [f"{n}" for n in range(5)] + send(client, 10, 5), 30)
 

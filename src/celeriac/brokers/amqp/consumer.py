@@ -233,7 +233,8 @@ class AmqpConsumer:
             elif end.verdict == REQUEUE and held is not None:  # adrift: it has gone back by itself
                 posts.append(self._copy(place, held))
         try:
-            lost = self._publisher.post(posts, time.monotonic() + self._server.timeout)
+            gives_back = any(end.verdict == REQUEUE for end in owing)
+            lost = self._publisher.post(posts, time.monotonic() + self._server.timeout, careful=gives_back)
             if lost:
                 self._publisher.post(
                     [_unrouted(post) for post in lost], time.monotonic() + self._server.timeout
@@ -289,7 +290,7 @@ class AmqpConsumer:
         if not posts or time.monotonic() < self._keep_until:
             return
         try:
-            self._publisher.post(posts, time.monotonic() + GIVE_BACK)
+            self._publisher.post(posts, time.monotonic() + GIVE_BACK, careful=True)
         except OperationalError as exc:  # they stay here, which is better than to lose the connection
             logger.warning("Cannot give back %d messages that were sent ahead: %s", len(posts), exc)
             self._keep_until = time.monotonic() + KEEP
@@ -306,7 +307,7 @@ class AmqpConsumer:
         if self._later:
             self._settle(self._later)
         posts = [self._copy(place, intake.held[place]) for place in places if place in intake.held]
-        self._publisher.post(posts, deadline)
+        self._publisher.post(posts, deadline, careful=True)
         self._acknowledge([place for place in places if place in intake.held])
         intake.flush()
 

@@ -50,6 +50,8 @@ QUIET: Final = 0.1
 VAIN: Final = 5
 #: Seconds after connecting anew in which other nodes may be on their way back as well.
 TURMOIL: Final = 3.0
+#: Seconds for what the server has sent already.
+ON_ITS_WAY: Final = 0.02
 #: Seconds for moving what came back to another queue, and before the next attempt.
 MOVE_TIMEOUT: Final = 2.0
 MOVE_PAUSE: Final = 5.0
@@ -285,7 +287,7 @@ class Intake:
         if not done:
             return
         try:
-            lost = self._publisher.post(posts, _monotonic() + MOVE_TIMEOUT)
+            lost = self._publisher.post(posts, _monotonic() + MOVE_TIMEOUT, careful=True)
             if lost:
                 raise OperationalError(f"The queue {lost[0].queue!r} takes no messages.")
         except OperationalError as exc:  # all else goes on; these are asked about once more
@@ -350,14 +352,20 @@ class Intake:
         window = need if need <= EXACT else 1 << (need - 1).bit_length()
         if self._window and window >= self._window:
             self._narrow_at = now + PATIENCE
-        if not self._window or window > self._window or (window < self._window and now >= self._narrow_at):
+        if not self._window or window > self._window:
+            self._consume(window)
+            self._narrow_at = now + PATIENCE
+        elif window < self._window and now >= self._narrow_at:
+            self.pause()
             self._consume(window)
             self._narrow_at = now + PATIENCE
 
     def _consume(self, window: int) -> None:
-        channel = self.pause()
+        """Have that much sent ahead of each queue. A window is widened by another consumer beside the first:
+        what is on its way to one that is cancelled goes back as if it had been delivered (quorum queues)."""
+        channel = self._channel or self.connect(_monotonic() + self._server.timeout)
         deadline = _monotonic() + self._server.timeout
-        channel.qos(window, deadline=deadline)
+        channel.qos(window - self._window, deadline=deadline)
         for queue in self._queues:
             self._consumers += 1
             tag = f"c{self._consumers}"
@@ -371,12 +379,24 @@ class Intake:
         """Have nothing sent ahead from now on."""
         channel = self._channel or self.connect(_monotonic() + self._server.timeout)
         if self._window:
+            self._await_full()
             self._window = 0
             for tag in self._queue_of:
                 channel.cancel(tag, deadline=_monotonic() + self._server.timeout)
             self._sort(channel.arrivals)
             self._queue_of.clear()
         return channel
+
+    def _await_full(self) -> None:
+        """Let what is on its way arrive, for a moment: a quorum queue takes back as if it had been delivered
+        what meets a cancelled consumer."""
+        assert self._desk is not None
+        self.flush()
+        deadline = _monotonic() + ON_ITS_WAY
+        while len(self._open) < self._window * len(self._queues) and _monotonic() < deadline:
+            self._desk.link.read(ON_ITS_WAY / 4)
+            if self._channel is not None and self._channel.arrivals:
+                self._sort(self._channel.arrivals)
 
     # -- suspects -------------------------------------------------------------------------------------------
 

@@ -38,6 +38,9 @@ __all__ = ["Post", "Publisher", "sendable"]
 CHUNK: Final = 500
 #: How often messages are offered again that a queue refuses.
 _REFUSALS: Final = 4
+#: Asks whether the server takes messages: one to a queue that does not exist is confirmed and dropped.
+_NOBODY: Final = "celeriac.nobody"
+_PROBE: Final = Message(b"", "", "", {}, {})
 _NOT_FOUND = 404
 _TOO_LARGE = 311
 _monotonic = time.monotonic
@@ -124,10 +127,19 @@ class Publisher:
         if returned:
             raise unroutable(outs[_name(returned[0])])
 
-    def post(self, posts: Sequence[Post | Outgoing], deadline: float) -> list[Post]:
-        """Store `posts`; return those that found no queue."""
+    def post(self, posts: Sequence[Post | Outgoing], deadline: float, *, careful: bool = False) -> list[Post]:
+        """Store `posts`; return those that found no queue.
+
+        Args:
+            careful: try first whether the server takes anything now. While an alarm is on it leaves what we
+                send in the socket and stores it in the end, when we have given up long ago.
+        """
         homeless: list[Post] = []
-        return [*self._deliver(posts, deadline, {}, homeless, strict=False), *homeless] if posts else []
+        return (
+            [*self._deliver(posts, deadline, {}, homeless, strict=False, careful=careful), *homeless]
+            if posts
+            else []
+        )
 
     # -- attempts -------------------------------------------------------------------------------------------
 
@@ -139,6 +151,7 @@ class Publisher:
         homeless: list[Post],
         *,
         strict: bool = True,
+        careful: bool = False,
     ) -> list[Post]:
         """Try until everything is answered for; return what no queue takes. `homeless`: those whose exchange
         does not exist, which is an error when `strict`."""
@@ -154,6 +167,9 @@ class Publisher:
             failure: OperationalError | None = None
             try:
                 posts = self._addressed(line, rest, deadline, outs, None if strict else homeless, begun)
+                if careful:
+                    sender.publish("", _NOBODY, _PROBE)
+                    sender.await_confirms(deadline)
                 self._send(line, posts, deadline, sent)
             except OperationalError as exc:
                 failure = exc
