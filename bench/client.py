@@ -49,8 +49,8 @@ def prepare(app: Any) -> Any:
 
 
 def spread(app: Any, later: int, soon: int, after: float, span: float) -> Any:
-    """Send `later` tasks due in an hour or so, then `soon` tasks due one after the other, `span` seconds in all,
-    beginning `after` seconds from then; when that is, and how many seconds were left when all were sent."""
+    """Send `later` tasks due in an hour or so, then `soon` tasks due one after the other, `span` seconds in
+    all, from `after` seconds later on. Returns when that is, and how long before it all were sent."""
     app.send_spread(later, time.time() + 3600, 600)
     begin = time.time() + after
     app.send_spread(soon, begin, span)

@@ -45,7 +45,7 @@ class Counts(NamedTuple):
     due_after: float = 14.0
     delayed: int = 100_000
     delayed_soon: int = 10_000
-    delayed_after: float = 20.0
+    delayed_after: float = 30.0
     delayed_span: float = 30.0
     claims: int = 1_000
     backlog: int = 5_000_000
