@@ -106,6 +106,7 @@ class Intake:
         self._open: dict[int, None] = {}  # delivery tags without an acknowledgement, ascending
         self._window = 0  # 0: nothing is sent ahead
         self._narrow_at = 0.0
+        self._consumed_at = 0.0
         self._queue_of: dict[str, str] = {}  # by consumer tag
         self._consumers = 0
         self._connected = 0.0  # when, if that was not the first time
@@ -372,6 +373,7 @@ class Intake:
             self._queue_of[tag] = queue
             channel.consume(queue, tag, deadline=deadline)
         self._window = window
+        self._consumed_at = _monotonic()
         if channel.arrivals:
             self._sort(channel.arrivals)
 
@@ -416,6 +418,7 @@ class Intake:
             return None
         self._look_at = now + LOOK * random.uniform(0.7, 1.3)
         deadline = now + self._server.timeout
+        self._check_consumers(now, deadline)
         waiting = [queue for queue in self._queues if self._suspects_of(queue, deadline)]
         if not waiting:
             self._vain = 0
@@ -437,6 +440,16 @@ class Intake:
         if self._trail is not None:
             self._trail.free()
         return None
+
+    def _check_consumers(self, now: float, deadline: float) -> None:
+        """A quorum queue that is deleted and declared again does not always tell its consumers."""
+        assert self._desk is not None
+        if not self._window or now < self._consumed_at + LOOK:
+            return
+        for queue in self._queues:
+            state = self._desk.desk(deadline).queue_declare(queue, passive=True, deadline=deadline)
+            if not state.consumers:
+                raise OperationalError(f"RabbitMQ has forgotten the consumer of {queue!r}; consuming anew.")
 
     def _suspects_of(self, queue: str, deadline: float) -> int:
         assert self._desk is not None
