@@ -26,7 +26,7 @@ from celeriac.app.routes import Destination
 from celeriac.app.stack import Running, current_parent
 from celeriac.brokers.base import Outgoing
 from celeriac.exceptions import ImproperlyConfigured
-from celeriac.utils.bulk import collector_paused, uuids
+from celeriac.utils.bulk import Composed, collector_paused, uuids
 from celeriac.wire import json
 from celeriac.wire.protocol import write
 
@@ -184,11 +184,16 @@ class Producer:
             self._listen()
             make, place, reply_to = plan.write, plan.place, self.reply_to()
             ids = list(uuids(len(calls)))
-            batch = [
-                Outgoing(make(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_to), *place)
-                for call_id, (args, kwargs) in zip(ids, calls, strict=True)
-            ]
-            if batch:
+
+            def some(part: slice) -> list[Outgoing]:
+                return [
+                    Outgoing(make(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_to), *place)
+                    for call_id, (args, kwargs) in zip(ids[part], calls[part], strict=True)
+                ]
+
+            if ids:
+                in_parts = self.broker.capabilities.in_parts
+                batch = Composed(len(ids), some) if in_parts else some(slice(None))
                 self.broker.publish(batch, timeout=self.timeout)
             return [self._made(call_id, task) for call_id in ids]
 

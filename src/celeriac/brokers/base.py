@@ -121,6 +121,7 @@ class Capabilities(NamedTuple):
     wakes_one: bool = False  # a message wakes as many idle consumers as it needs; False: all of them
     census: bool = True  # it can name all its queues, and count, time and purge what is in flight or delayed
     most_urgent: int = 0  # the priority that goes first
+    in_parts: bool = False  # `publish` takes a long batch slice by slice, each of which may be made meanwhile
     transactional: bool = False  # `publish(connection=…)`: inside a transaction of the caller's
 
 

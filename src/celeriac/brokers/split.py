@@ -31,6 +31,7 @@ class SplitBroker:
         reads, writes = read.capabilities, write.capabilities
         self.capabilities = reads._replace(
             atomic_settle=False,
+            in_parts=writes.in_parts,
             transactional=writes.transactional,
             delay=writes.delay,
             priority=reads.priority and writes.priority,

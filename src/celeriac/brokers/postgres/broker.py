@@ -42,7 +42,7 @@ class PostgresBroker:
         True
     """
 
-    capabilities: Capabilities = Capabilities(fanout=True, wakes_one=True, transactional=True)
+    capabilities: Capabilities = Capabilities(fanout=True, wakes_one=True, in_parts=True, transactional=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._pool = pool(url, options)

@@ -1,6 +1,6 @@
 """Storing messages: statements that are repeated until the deadline and applied once.
 
-1. `Publisher.publish`: all of a batch or none of it, one trip, one commit.
+1. `Publisher.publish`: all of a batch or none of it, one commit; one trip, unless the batch is long.
 2. `Batch`: messages as parameters of ``{s}enqueue``; follow-ups of settlements are such, too.
 
 A publish carries its channel's name and number, so that one that is repeated after a lost answer is
@@ -11,7 +11,7 @@ being committed, the repetition waits for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from celeriac import failpoints
@@ -19,6 +19,7 @@ from celeriac.brokers.base import Outgoing
 from celeriac.brokers.postgres.routes import Routes, utf8
 from celeriac.brokers.routing import unroutable
 from celeriac.transport.postgres import foreign
+from celeriac.transport.postgres.link import Link, Rows
 from celeriac.transport.postgres.pool import Channel, Pool
 from celeriac.transport.postgres.values import (
     Param,
@@ -27,6 +28,7 @@ from celeriac.transport.postgres.values import (
     float8s,
     int8,
     int8s,
+    integer,
     name_key,
 )
 from celeriac.wire import virtual
@@ -44,6 +46,11 @@ ENQUEUE: Final = (
     "SELECT {s}enqueue(1, %s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[], %s::float8[], %s::float8[],"
     " %s::bytea[])"
 )
+#: Messages of one statement; a longer batch is encoded while its beginning is being stored.
+PART: Final = 500
+#: Whoever dies or stands still between two parts must not keep others waiting.
+BEGIN: Final = b"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '30s'"
+NO_NUMBER: Final = bytea(None), int8(0)
 _encode = virtual.encode
 
 
@@ -101,21 +108,66 @@ class Publisher:
         if connection is not None:
             self._publish_in(connection, batch, seconds)
             return
+        if len(batch) > PART:
+            self._stream(batch, seconds)
+        else:
+            begun = time.monotonic()
+            sql, params = self._statement(list(batch), seconds)
+            left = seconds - (time.monotonic() - begun)
+            channel = self._channel()
+            try:
+                number = bytea(channel.name), int8(channel.turn)
+                self._pool.query(sql, (*number, *params), timeout=left)
+            finally:
+                self._pool.channels.append(channel)
+
+    def _statement(self, batch: Sequence[Outgoing], seconds: float) -> tuple[bytes, tuple[Param, ...]]:
+        """The statement that stores `batch`, and its parameters but name and turn."""
         first = batch[0]
         queue, priority = first.queue, first.priority
         if queue and all(
             out.queue == queue and out.priority == priority and out.countdown is None and out.due is None
             for out in batch
         ):
-            key, name = bytea(name_key(queue)), bytea(utf8(queue))
             raws = byteas([_encode(out.message) for out in batch])
-            self._store(self._publish, (key, name, int8(priority), raws), seconds)
-        else:
-            begun = time.monotonic()
-            params = self._sorted(batch, seconds).params()
-            self._store(self._publish_all, params, seconds - (time.monotonic() - begun))
+            return self._publish, (bytea(name_key(queue)), bytea(utf8(queue)), int8(priority), raws)
+        return self._publish_all, self._sorted(batch, seconds).params()
 
-    def _store(self, sql: bytes, params: Sequence[Param], seconds: float) -> None:
+    def _stream(self, batch: Sequence[Outgoing], seconds: float) -> None:
+        """A long batch: one transaction, a statement for each part. While the server stores one part the next
+        is made and encoded, which takes about as long."""
+        made: list[tuple[bytes, tuple[Param, ...]]] = []  # is kept for the next attempt
+
+        def statements() -> Iterator[tuple[bytes, tuple[Param, ...]]]:
+            for at in range(0, len(batch), PART):
+                if at // PART == len(made):
+                    made.append(self._statement(batch[at : at + PART], seconds))
+                yield made[at // PART]
+
+        def store(link: Link, deadline: float) -> None:
+            try:
+                link.script(BEGIN, deadline=deadline)
+                number = bytea(channel.name), int8(channel.turn)
+                for at, (sql, params) in enumerate(statements()):
+                    if at and not _is_new(link.receive(deadline=deadline)):
+                        break
+                    link.send(sql, (*number, *params), deadline=deadline)
+                    number = NO_NUMBER
+                else:
+                    link.receive(deadline=deadline)
+                link.script(b"COMMIT", deadline=deadline)  # of nothing, when it was stored before
+            except BaseException:
+                link.close()  # and with it the transaction
+                raise
+
+        channel = self._channel()
+        try:
+            self._pool.run(store, timeout=seconds)
+        finally:
+            self._pool.channels.append(channel)
+
+    def _channel(self) -> Channel:
+        """With the number of one publish, however often that is repeated. It must be given back."""
         if failpoints.on:
             failpoints.begin("publish")
         channels = self._pool.channels
@@ -124,10 +176,7 @@ class Publisher:
         except IndexError:
             channel = Channel()
         channel.turn += 1
-        try:
-            self._pool.query(sql, (bytea(channel.name), int8(channel.turn), *params), timeout=seconds)
-        finally:
-            channels.append(channel)
+        return channel
 
     def _sorted(self, batch: Sequence[Outgoing], seconds: float) -> Batch:
         """Everything that can be wrong with a message is found here, before the first is stored."""
@@ -148,3 +197,7 @@ class Publisher:
             self._routes.introduce(new, seconds)
             self._introduced.update(new)
         run(self._enqueue, [foreign.literal(param) for param in sorted_out.params()])
+
+
+def _is_new(rows: Rows) -> bool:
+    return bool(integer(rows[0][0]))

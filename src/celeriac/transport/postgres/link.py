@@ -2,6 +2,7 @@
 
 1. `Link.dial`: connect, within a deadline, to the host that libpq chooses.
 2. `Link.query`: one statement with its parameters, one trip, its own transaction; binary results (`Rows`).
+   `Link.send` and `Link.receive`: its halves, for who has something to do while the server works.
 3. `Link.script`: several statements without parameters, one transaction (migrations).
 4. `Link.notes`, `Link.fileno`: notifications that have come, and what to wait on for more.
 5. The errors of this border, all `OperationalError`: `Disconnected` (the connection is of no use any more;
@@ -21,7 +22,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 import psycopg
 from psycopg import pq
@@ -126,6 +127,11 @@ class Link:
 
     def query(self, sql: bytes, params: Sequence[Param] = (), *, deadline: float) -> Rows:
         """Run one statement in a transaction of its own; return its rows, every value in binary."""
+        self.send(sql, params, deadline=deadline)
+        return self.receive(deadline=deadline)
+
+    def send(self, sql: bytes, params: Sequence[Param] = (), *, deadline: float) -> None:
+        """The first half of `query`: the server works on it meanwhile. `receive` must come next."""
         if self.closed:
             raise Disconnected(f"The connection to PostgreSQL at {self.where} is closed.")
         pg = self._pg
@@ -139,15 +145,19 @@ class Link:
                 self._flush(deadline)
             if failpoints.on:
                 failpoints.passed("sent", self.close)
+        except BaseException as exc:
+            self._fail(exc)
+
+    def receive(self, *, deadline: float) -> Rows:
+        """The second half of `query`."""
+        if self.closed:
+            raise Disconnected(f"The connection to PostgreSQL at {self.where} is closed.")
+        try:
             results = self._results(deadline)
             if failpoints.on:
                 failpoints.passed("done", self.close)
         except BaseException as exc:
-            self.close()
-            explained = self._explained(exc)
-            if explained is None:
-                raise
-            raise explained from exc
+            self._fail(exc)
         return self._read(results[-1])
 
     def script(self, sql: bytes, *, deadline: float) -> None:
@@ -160,11 +170,7 @@ class Link:
                 self._flush(deadline)
             results = self._results(deadline)
         except BaseException as exc:
-            self.close()
-            explained = self._explained(exc)
-            if explained is None:
-                raise
-            raise explained from exc
+            self._fail(exc)
         for result in results:
             if result.status not in _OK:
                 raise self._refusal(result)
@@ -180,11 +186,7 @@ class Link:
                 self._pg.consume_input()
                 self._gather()
         except BaseException as exc:
-            self.close()
-            explained = self._explained(exc)
-            if explained is None:
-                raise
-            raise explained from exc
+            self._fail(exc)
         notes, self._notes = self._notes, []
         return notes
 
@@ -256,6 +258,14 @@ class Link:
                 self.close()
             return NotNow(f"{said}.", code)
         return Refused(f"{said} (SQLSTATE {code}).", code)
+
+    def _fail(self, exc: BaseException) -> NoReturn:
+        """Close, and raise what a failure of the connection means; anything else as it is."""
+        self.close()
+        explained = self._explained(exc)
+        if explained is None:
+            raise exc
+        raise explained from exc
 
     def _explained(self, exc: BaseException) -> OperationalError | None:
         """What a failure of the connection means; None: it is something else."""
