@@ -161,15 +161,20 @@ class Whereabouts:
             words = {tag: fate for tag, fate in fates(ledger, alive=True).items() if tag in asked}
             if RUNNING in words.values() and not _lives(pid):
                 dying.add(id(ledger))
-            said.update((tag, Word(fate)) for tag, fate in words.items() if said.get(tag) != Word(RUNNING))
+            for tag, fate in words.items():
+                # One child dropped it, another one had it later: what was dropped proves nothing of the time.
+                word = Word(fate, MEMORY if fate == INNOCENT else 0.0)
+                said[tag] = max(said.get(tag, word), word, key=_weight)
         for tag in asked & self._known.keys():
             fate, since = self._known[tag]
-            if said.get(tag) != Word(RUNNING):
-                said[tag] = Word(fate, max(0.0, now - since))
+            word = Word(fate, max(0.0, now - since))
+            said[tag] = max(word, said.get(tag, word), key=_weight)
         return said, dying
 
     def _remember(self, found: Mapping[int, Fate], now: float) -> None:
         for tag, fate in found.items():
+            if fate == INNOCENT and self._known.get(tag, (INNOCENT, 0.0))[0] == DONE:
+                continue  # the dead one had dropped it; another process has had it since
             self._known[tag] = (fate, now)
             self._order.append((now, tag))
         self._forget(now)
@@ -180,6 +185,12 @@ class Whereabouts:
             since, tag = order.popleft()
             if self._known.get(tag, ("", 0.0))[1] == since:
                 del self._known[tag]
+
+
+def _weight(word: Word) -> int:
+    """Which of the words of one node counts: a copy's name is never used again after the end of it."""
+    fate = ENDED if word.fate.startswith(ENDED) else word.fate
+    return (INNOCENT, CRASHED, ENDED, DONE, RUNNING).index(fate)
 
 
 def _lives(pid: int) -> bool:

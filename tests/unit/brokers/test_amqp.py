@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.brokers.amqp import copies, delays, names
+from celeriac.brokers.amqp import copies, delays, names, suspects
+from celeriac.brokers.amqp.inquiry import Inquiry
+from celeriac.brokers.amqp.intake import _moved
+from celeriac.brokers.amqp.publisher import Post
 from celeriac.brokers.amqp.suspects import COMPANY, RUNNING_PAUSES, Doubtful, verdict
-from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, TAG_BITS, Word
+from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, TAG_BITS, Outgoing, Word
+from celeriac.transport.amqp.url import parse
 from celeriac.transport.amqp.values import Arrival
 from celeriac.wire.amqp import AGAIN, CRASHES, MARKS, PARKED, RAW, body_tag, strip, tag_of
 from celeriac.wire.message import Message, Unreadable
@@ -183,6 +187,107 @@ def test_silence_is_a_crash_after_the_last_question() -> None:
     assert verdict(doubt(asks=1, ask_at=5.0, patience=1), 4.0) == ("wait", "")
     assert verdict(doubt(asks=1, ask_at=5.0, patience=1), 5.0) == ("crash", "")
     assert verdict(doubt(asks=1, ask_at=5.0, patience=3), 5.0) == ("ask", "")
+
+
+class Ears:
+    """An inquiry in whose place the test speaks."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.deaf = False
+        self.silence = ""
+        self.given_up = 0
+
+    def ask(self, places: object) -> bool:
+        self.number += 1
+        return True
+
+    def silent(self, number: int) -> str:
+        return self.silence
+
+    def give_up(self, number: int) -> None:
+        self.given_up = number
+
+    def poll(self) -> list[tuple[tuple[str, int], Word]]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("silence", "has_node", "patience", "seconds"),
+    [
+        ("", True, suspects.ASKS, 0.7),
+        ("some", True, suspects.ASKS, suspects.AWAITED),
+        ("some", False, suspects.ASKS_IN_TURMOIL, suspects.AWAITED_IN_TURMOIL),
+        ("unheard", True, suspects.ASKS, suspects.AWAITED_UNHEARD),
+    ],
+)
+def test_silence_of_those_who_may_come_back_is_borne(
+    monkeypatch: pytest.MonkeyPatch, silence: str, has_node: bool, patience: int, seconds: float
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(suspects.time, "monotonic", lambda: now[0])
+    ears = Ears()
+    ears.silence = silence
+    doubts = suspects.Doubts(ears, has_node)  # type: ignore[arg-type]
+    doubts.add(doubt(patience=patience, since=100.0))
+    decided: list[str] = []
+    while not decided:
+        decided = [what for _, what, _ in doubts.decide()]
+        now[0] += 0.05
+    assert decided == ["crash"]
+    assert now[0] - 100.0 == pytest.approx(seconds, abs=0.6)
+    assert bool(ears.given_up) == bool(silence)
+
+
+def test_an_inquiry_knows_who_has_not_answered() -> None:
+    inquiry = Inquiry(parse("amqp://localhost//"))
+    inquiry.number = 1
+    assert inquiry.silent(1) == "unheard"
+    inquiry._answered["a"] = 1
+    assert inquiry.silent(1) == ""
+    inquiry.number = 2
+    inquiry._answered["b"] = 2
+    assert inquiry.silent(2) == "some"
+    inquiry.give_up(2)
+    assert inquiry.silent(2) == ""
+    inquiry.close()  # whatever is said now is not heard
+    assert inquiry.silent(2) == "unheard"
+
+
+def task(name: str = "n") -> Message:
+    properties = {"delivery_tag": name}
+    return Message(b"[[], {}, {}]", "application/json", "utf-8", {"task": "t", "id": "i"}, properties)
+
+
+def test_what_nobody_knows_keeps_its_name() -> None:
+    """Another copy, of a publish that was in doubt, must be known to be the same."""
+    unknown = Doubtful(1, "celery", 7, task(), {}, 0, True)
+    post = _moved(unknown, "crash")
+    assert isinstance(post, Post)
+    assert isinstance(post.message, Message)
+    assert post.message.properties["message_id"] == "n"
+    assert post.message.headers[CRASHES] == 1
+    assert post.message.headers[AGAIN] == 1
+    fetched = Doubtful(1, "celery", 7, task(), {AGAIN: 1, CRASHES: 1}, 1, False, True)
+    again = _moved(fetched, "crash")
+    assert isinstance(again, Post)
+    assert isinstance(again.message, Message)
+    assert again.message.properties["message_id"] == "n"
+    assert again.message.headers[CRASHES] == 1
+    assert AGAIN not in again.message.headers
+    known = _moved(Doubtful(1, "celery", 7, task(), {}, 0, True, words=[Word(CRASHED)]), "crash")
+    assert isinstance(known, Post)
+    assert isinstance(known.message, Message)
+    assert known.message.properties["message_id"] != "n"
+
+
+def test_a_copy_in_doubt_lets_the_first_one_go_first() -> None:
+    copy = Doubtful(1, "celery", 7, task(), {AGAIN: 1}, 0, False, words=[Word(INNOCENT)])
+    out = _moved(copy, "run")
+    assert isinstance(out, Outgoing)
+    assert out.message.headers[AGAIN] == 1
+    copy.marks = {AGAIN: 1, PARKED: 1}
+    assert _moved(copy, "run") is None  # it runs
 
 
 def test_marks_are_told_apart_from_the_users_headers() -> None:

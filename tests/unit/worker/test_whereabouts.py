@@ -168,6 +168,34 @@ def test_the_later_end_counts(make: Make) -> None:
     assert ask(node, 1) == {1: INNOCENT}
 
 
+@pytest.mark.parametrize("done_first", [True, False])
+def test_what_one_child_has_done_is_done_whoever_dropped_it(make: Make, done_first: bool) -> None:
+    """A cut connection: one child drops what it had in stock, the other one gets it and runs it."""
+    dropper, doer = make("dropper"), make("doer")
+    LedgerTrail(dropper).took([1, 2])
+    LedgerTrail(dropper).dropped([1, 2])
+    LedgerTrail(doer).took([1])
+    LedgerTrail(doer).concluded([1])
+    living = [(dropper, os.getpid()), (doer, os.getpid())]
+    node = Whereabouts(lambda: living if done_first else living[::-1])
+    assert ask(node, 1, 2) == {1: DONE, 2: INNOCENT}
+    node.learn([("q", 2)])
+    assert ask(node, 2) == {2: DONE}
+    node.bury(dropper)
+    assert ask(node, 2) == {2: DONE}
+
+
+def test_a_crash_is_younger_than_what_a_living_child_dropped(make: Make) -> None:
+    living, dead = make("living"), make("dead")
+    LedgerTrail(living).dropped([1])
+    run(dead, 0, 1)
+    node = Whereabouts(lambda: [(living, os.getpid())])
+    node.bury(dead)
+    other = Whereabouts(lambda: [(living, os.getpid())])
+    words = [node.answer([("q", 1)])["q", 1], other.answer([("q", 1)])["q", 1]]
+    assert min(words, key=lambda word: word.age).fate == CRASHED
+
+
 def test_a_child_that_has_just_died_is_waited_for(make: Make) -> None:
     """Nobody says that it runs when only the burial is missing."""
     page = make("a")

@@ -3,7 +3,7 @@ is acknowledged. Rejecting it instead would make it look like one that came back
 would count as an attempt on quorum queues.
 
 1. `returned`: back to its queue, under a new name: nothing that was said of the old copy holds for it.
-2. `suspect`: to the queue of those that have crashed a process.
+2. `suspect`: to the queue of those that have crashed a process, as far as anybody knows.
 3. `parked`: to the delay queues for a while, under its old name.
 4. `dead`, `revived`: to the dead letters, and back from there.
 
@@ -23,10 +23,10 @@ from celeriac.wire.amqp import CRASHES, DEAD_AT, DEAD_QUEUE, DEAD_REASON, PARKED
 from celeriac.wire.identity import delivery_tag
 from celeriac.wire.message import Message, Unreadable
 
-__all__ = ["dead", "letter_of", "parked", "plain", "returned", "revived", "suspect"]
+__all__ = ["PARKS", "dead", "letter_of", "parked", "plain", "returned", "revived", "suspect"]
 
-#: Seconds that a message waits which is running elsewhere.
-PARK: Final = 5.0
+#: Seconds that a message waits which is running elsewhere: the first time, the second, from then on.
+PARKS: Final = (1.0, 2.5, 5.0)
 
 
 def plain(arrival: Arrival) -> tuple[Message | Unreadable, dict[str, Any], str]:
@@ -68,14 +68,25 @@ def returned(queue: str, message: Message | Unreadable) -> Post:
     return Post("", queue, _headed(message, {}), queue)
 
 
-def suspect(queue: str, message: Message | Unreadable, crashes: int) -> Post:
+def suspect(
+    queue: str, message: Message | Unreadable, crashes: int, *, rename: bool = True, **marks: Any
+) -> Post:
+    """`rename`: something is known of the copy that it replaces. Else it keeps its name, so that another copy
+    (of a publish that was in doubt) is known to be the same."""
     where = names.suspects_queue(queue)
-    return Post("", where, _headed(message, {CRASHES: crashes}), where)
+    return Post("", where, _headed(message, {CRASHES: crashes, **marks}, rename=rename), where)
 
 
-def parked(queue: str, message: Message | Unreadable, crashes: int, times: int, **marks: Any) -> Outgoing:
+def parked(
+    queue: str,
+    message: Message | Unreadable,
+    crashes: int,
+    times: int,
+    seconds: float = PARKS[-1],
+    **marks: Any,
+) -> Outgoing:
     copy = _headed(message, {CRASHES: crashes, PARKED: times, **marks}, rename=False)
-    return Outgoing(copy, queue=queue, priority=copy.properties.get("priority", 0), countdown=PARK)
+    return Outgoing(copy, queue=queue, priority=copy.properties.get("priority", 0), countdown=seconds)
 
 
 def dead(queue: str, message: Message | Unreadable, reason: str, crashes: int) -> Post:

@@ -3,8 +3,10 @@
 1. `Inquiry.ask` sends a question to the exchange that every node listens on; answers come to the same channel
    (RabbitMQ's direct reply-to), and `Inquiry.poll` brings them.
 2. `Inquiry.tell` says that deliveries are done whose acknowledgements could not be sent.
-3. The two messages: JSON objects, `{"ask": [[queue, tag], …]}` answered by `{"words": [[queue, tag, fate,
-   age], …]}`, and `{"done": [[queue, tag], …]}`.
+3. `Inquiry.silent` tells who has not answered a question: silence proves something only when it is not that
+   of a node which is on its way back.
+4. The two messages: JSON objects, `{"ask": [[queue, tag], …], "number": n}` answered by each node with
+   `{"words": [[queue, tag, fate, age], …], "node": …, "number": n}`, and `{"done": [[queue, tag], …]}`.
 
 Not here: who answers (`nodes.py`), what follows from an answer (`suspects.py`).
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from celeriac.brokers.amqp import names
 from celeriac.brokers.base import Place, Word
@@ -24,13 +26,17 @@ from celeriac.transport.amqp.url import AmqpServer
 from celeriac.wire import json
 from celeriac.wire.message import Message, Unreadable
 
-__all__ = ["Inquiry", "letter", "read_letter"]
+__all__ = ["Inquiry", "Silence", "letter", "read_letter"]
 
 _REPLIES: Final = "amq.rabbitmq.reply-to"
 #: Seconds between attempts to connect.
 _PAUSE: Final = 0.5
 #: Places in one message.
 _MOST: Final = 1000
+#: Nodes that are remembered at most.
+_NODES: Final = 1000
+
+Silence = Literal["", "unheard", "some"]
 
 
 def letter(content: Mapping[str, Any], **properties: Any) -> Message:
@@ -54,6 +60,7 @@ class Inquiry:
 
     Attributes:
         deaf: the last question reached nobody.
+        number: of the last question.
     """
 
     def __init__(self, server: AmqpServer) -> None:
@@ -62,10 +69,24 @@ class Inquiry:
         self._channel: Channel | None = None
         self._try_at = 0.0
         self.deaf = False
+        self.number = 0
+        self._lost = 0  # questions up to this one: their answers cannot come any more
+        self._answered: dict[str, int] = {}  # node → the last question it answered
 
     def ask(self, places: Sequence[Place]) -> bool:
-        """Send the question; False when nobody can be reached at present."""
+        """Send the question, whose number is then `number`; False when nobody can be reached at present."""
         return self._send([("ask", places[at : at + _MOST]) for at in range(0, len(places), _MOST)])
+
+    def silent(self, number: int) -> Silence:
+        """Who has not answered that question: nobody did, or its answers are lost (`unheard`); `some` that
+        answered earlier ones; else empty."""
+        if number <= self._lost or not any(last >= number for last in self._answered.values()):
+            return "unheard"
+        return "some" if any(last < number for last in self._answered.values()) else ""
+
+    def give_up(self, number: int) -> None:
+        """Expect nothing any more of nodes that have not answered that question."""
+        self._answered = {node: last for node, last in self._answered.items() if last >= number}
 
     def tell(self, places: Sequence[Place]) -> bool:
         """Say that `places` are done; False when nobody can be reached at present."""
@@ -86,7 +107,10 @@ class Inquiry:
             channel.returned.clear()
             self.deaf = True
         while channel.arrivals:
-            words = read_letter(channel.arrivals.popleft().message).get("words")
+            content = read_letter(channel.arrivals.popleft().message)
+            words, node, number = content.get("words"), content.get("node"), content.get("number")
+            if type(node) is str and type(number) is int and len(self._answered) < _NODES:
+                self._answered[node] = max(number, self._answered.get(node, 0))
             for queue, tag, fate, age in words if isinstance(words, list) else ():
                 self.deaf = False
                 yield (queue, tag), Word(fate, age)
@@ -107,6 +131,7 @@ class Inquiry:
         if self._link is not None:
             self._link.close()
         self._link = self._channel = None
+        self._lost = self.number
 
     def _send(self, messages: Sequence[tuple[str, Sequence[Place]]]) -> bool:
         try:
@@ -114,9 +139,13 @@ class Inquiry:
             if channel is None:
                 return False
             self.deaf = False
+            self.number += 1
             for what, places in messages:
                 channel.publish(
-                    names.NODES, "", letter({what: places}, reply_to=_REPLIES), mandatory=what == "ask"
+                    names.NODES,
+                    "",
+                    letter({what: places, "number": self.number}, reply_to=_REPLIES),
+                    mandatory=what == "ask",
                 )
             assert self._link is not None
             self._link.flush(time.monotonic() + self._server.timeout)
@@ -126,10 +155,10 @@ class Inquiry:
         return True
 
     def _open(self) -> Channel | None:
-        if self._link is not None and not self._link.closed and self._channel is not None:
-            if self._channel.error is None:
-                return self._channel
-            self.close()
+        link, channel = self._link, self._channel
+        if link is not None and not link.closed and channel is not None and channel.error is None:
+            return channel
+        self.close()
         now = time.monotonic()
         if now < self._try_at:
             return None

@@ -255,8 +255,6 @@ class Intake:
         crashes = count_of(marks, CRASHES)
         came_back = arrival.redelivered or PARKED in marks
         if came_back or AGAIN in marks:
-            while (queue, tag) in self._doubts:
-                tag = (tag + 1) % (1 << 62)
             patience = ASKS_IN_TURMOIL if _monotonic() - self._connected < TURMOIL else ASKS
             doubt = Doubtful(
                 arrival.delivery_tag, queue, tag, message, marks, crashes, came_back, False, patience
@@ -467,8 +465,11 @@ class Intake:
         self._open[arrival.delivery_tag] = None
         message, marks, name = copies.plain(arrival)
         tag, crashes = tag_of(name), count_of(marks, CRASHES) or 1
-        if arrival.redelivered:
-            doubt = Doubtful(arrival.delivery_tag, queue, tag, message, marks, crashes, True, True)
+        if arrival.redelivered or AGAIN in marks:
+            doubt = Doubtful(
+                arrival.delivery_tag, queue, tag, message, marks, crashes, arrival.redelivered, True,
+                ASKS if arrival.redelivered else 1,
+            )  # fmt: skip
             self._doubts.add(doubt)
             return None
         if self._trail is not None:
@@ -516,12 +517,23 @@ def _moved(doubt: Doubtful, what: str) -> Post | Outgoing | None:
     queue, message, crashes = doubt.queue, doubt.message, doubt.crashes
     times = count_of(doubt.marks, PARKED) + 1
     if what == "park":
-        return copies.parked(queue, message, crashes, times)
+        again = {AGAIN: 1} if AGAIN in doubt.marks else {}
+        return copies.parked(queue, message, crashes, times, copies.PARKS[min(times, 3) - 1], **again)
+    in_turmoil = doubt.patience > ASKS
+    if what == "run" and AGAIN in doubt.marks and not doubt.is_suspect and times <= (4 if in_turmoil else 1):
+        # The first copy is there, has been given back as well, and comes first; unless the server has died.
+        return copies.parked(queue, message, crashes, times, **{AGAIN: 1})
     if what == "run" and crashes:
         return copies.suspect(queue, message, crashes)
     if what != "crash":
         return None
+    if doubt.is_suspect and not doubt.came_back:  # nobody has known it all the time: it runs now
+        return copies.suspect(queue, message, crashes, rename=False)
     if doubt.came_back and not (AGAIN in doubt.marks and times <= 2):
-        return copies.suspect(queue, message, crashes + 1)
+        if doubt.words:
+            return copies.suspect(queue, message, crashes + 1)
+        # Somebody may know it who cannot be asked now, or a copy of it may be about to run: asked once more.
+        marks = {} if doubt.is_suspect else {AGAIN: 1}
+        return copies.suspect(queue, message, crashes + 1, rename=False, **marks)
     # A publish was in doubt, and the first copy is not known anywhere: it may be waiting before this one.
     return copies.parked(queue, message, crashes, times, **{AGAIN: 1}) if times == 1 else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,7 @@ class Attendant(threading.Thread):
         self._answer = answer
         self._learn = learn
         self._alarm = Alarm()
+        self._name = secrets.token_hex(8)
         self._stopped = False
         self.listening = threading.Event()
 
@@ -101,7 +103,11 @@ class Attendant(threading.Thread):
         if not asked or not isinstance(arrival.message, Message):
             return
         words = self._answer(asked)
-        reply: Mapping[str, Any] = {"words": [[*place, *word] for place, word in words.items()]}
+        reply: Mapping[str, Any] = {
+            "words": [[*place, *word] for place, word in words.items()],
+            "node": self._name,
+            "number": content.get("number"),
+        }
         channel.publish("", arrival.message.properties.get("reply_to") or "", letter(reply))
 
 

@@ -6,8 +6,10 @@
 
 RUNNING asks again soon, and in the end the copy is parked for a while: it may run for hours. Nobody knows:
 asked again, and longer when the connections were lost just now, since the nodes that know may still be on
-their way back; then its process is lost together with what it wrote down, which is a crash. A copy that is
-only there because a publish was in doubt waits once, so that the first copy may be found running.
+their way back. A silence does not count while one is silent that spoke before, or all are although the node
+of this process lives (`Doubts._weigh`). Then the process is lost together with what it wrote down, which is a
+crash. A copy that is only there because a publish was in doubt waits once, so that the first copy may be
+found running.
 
 Not here: carrying questions (`inquiry.py`), carrying decisions out (`consumer.py`).
 """
@@ -33,6 +35,11 @@ PATIENCE: Final = 0.35
 #: nobody can read yet what it wrote down. And while nodes may be on their way back.
 ASKS: Final = 2
 ASKS_IN_TURMOIL: Final = 6
+#: Seconds for which a silence does not count while a node is silent that answered before: in quiet times,
+#: and when connections were lost just now. And while nobody answers, or our own connection is lost.
+AWAITED: Final = 3.0
+AWAITED_IN_TURMOIL: Final = 8.0
+AWAITED_UNHEARD: Final = 12.0
 #: Seconds after the first answer for which a younger one may come.
 COMPANY: Final = 0.05
 #: Seconds for which what came back keeps back what is behind it.
@@ -55,6 +62,7 @@ class Doubtful:
     is_suspect: bool = False
     patience: int = ASKS
     asks: int = 0
+    number: int = 0  # of the last question
     ask_at: float = 0.0
     runs: int = 0
     words: list[Word] = field(default_factory=list)
@@ -98,16 +106,13 @@ class Doubts:
     def __init__(self, inquiry: Inquiry, has_node: bool) -> None:
         self.inquiry = inquiry
         self._has_node = has_node  # the supervisor of this process answers: when nobody hears us, wait
-        self._open: dict[Place, Doubtful] = {}
+        self._open: dict[int, Doubtful] = {}  # by delivery tag
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def __contains__(self, place: Place) -> bool:
-        return place in self._open
-
     def add(self, doubt: Doubtful) -> None:
-        self._open[doubt.place] = doubt
+        self._open[doubt.delivery_tag] = doubt
 
     def are_fresh(self) -> bool:
         """Something came back a moment ago: what is to become of it will be known in another one."""
@@ -134,6 +139,8 @@ class Doubts:
         now = time.monotonic()
         asking: list[Doubtful] = []
         for doubt in list(self._open.values()):
+            if doubt.asks >= doubt.patience and not doubt.words and now >= doubt.ask_at:
+                self._weigh(doubt, now)
             what, reason = verdict(doubt, now)
             if what == "wait":
                 continue
@@ -146,7 +153,7 @@ class Doubts:
                 elif now >= doubt.ask_at:
                     asking.append(doubt)
                 continue
-            del self._open[doubt.place]
+            del self._open[doubt.delivery_tag]
             yield doubt, what, reason
         if asking:
             self._ask(asking, now)
@@ -158,12 +165,34 @@ class Doubts:
             return
         for doubt in asking:
             doubt.asks += 1
+            doubt.number = self.inquiry.number
             doubt.ask_at = now + PATIENCE
 
+    def _weigh(self, doubt: Doubtful, now: float) -> None:
+        """Nobody knows it: have it asked once more if somebody may only be on the way back."""
+        if not doubt.number:  # nobody can answer: there is no node at all
+            return
+        silence = self.inquiry.silent(doubt.number)
+        if silence == "unheard" and self._has_node:
+            limit = AWAITED_UNHEARD
+        elif silence:
+            limit = AWAITED_IN_TURMOIL if doubt.patience > ASKS else AWAITED
+        else:
+            return
+        if now < doubt.since + limit:
+            doubt.asks = doubt.patience - 1
+        else:
+            self.inquiry.give_up(doubt.number)
+
     def _listen(self) -> None:
+        doubts: dict[Place, list[Doubtful]] = {}  # two copies of a publish may be here
         for place, word in self.inquiry.poll():
-            doubt = self._open.get(place)
-            if doubt is not None and word.fate.startswith((RUNNING, DONE, INNOCENT, CRASHED, ENDED)):
+            if not doubts:
+                for doubt in self._open.values():
+                    doubts.setdefault(doubt.place, []).append(doubt)
+            if not word.fate.startswith((RUNNING, DONE, INNOCENT, CRASHED, ENDED)):
+                continue
+            for doubt in doubts.get(place, ()):
                 if not doubt.words:
                     doubt.first_word = time.monotonic()
                 doubt.words.append(word)
@@ -171,4 +200,4 @@ class Doubts:
             self.inquiry.deaf = False
             for doubt in self._open.values():  # there is no node at all
                 if doubt.asks:
-                    doubt.asks, doubt.ask_at = doubt.patience, 0.0
+                    doubt.asks, doubt.number, doubt.ask_at = doubt.patience, 0, 0.0
