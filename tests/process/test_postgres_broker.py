@@ -16,8 +16,10 @@ from celeriac import Celeriac
 from celeriac.bin.main import celeriac
 from celeriac.brokers.base import DEAD, Broker, Consumer, ConsumerSpec, Outgoing
 from celeriac.brokers.postgres import PostgresBroker
+from celeriac.brokers.postgres.publisher import PART
 from celeriac.conformance.kit import ack, ids, message, out, until
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.transport.postgres.link import Disconnected, Link, Rows
 from celeriac.transport.postgres.pool import pool
 from celeriac.transport.postgres.values import bytea, byteas, int8, name_key
 
@@ -64,6 +66,50 @@ def test_any_name_will_do(broker: PostgresBroker, name: str) -> None:
     assert list(broker.revoked()) == [name]
     assert broker.purge(name) == 1
     one.close()
+
+
+@pytest.mark.parametrize("lost", ["first", "third", "last", "commit"])
+def test_a_long_batch_is_stored_whole_and_once_whichever_answer_is_lost(
+    broker: PostgresBroker, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    broker.publish([out("before", "other")])
+    answers = ["first", "second", "third", "last"]
+    receive, script = Link.receive, Link.script
+
+    def receive_or_lose(link: Link, *, deadline: float) -> Rows:
+        rows = receive(link, deadline=deadline)
+        if answers and answers.pop(0) == lost:
+            link.close()
+            raise Disconnected(lost)
+        return rows
+
+    def script_or_lose(link: Link, sql: bytes, *, deadline: float) -> None:
+        script(link, sql, deadline=deadline)
+        if lost == "commit" and sql == b"COMMIT" and not broken:
+            broken.append(sql)
+            link.close()
+            raise Disconnected(lost)
+
+    broken: list[bytes] = []
+    monkeypatch.setattr(Link, "receive", receive_or_lose)
+    monkeypatch.setattr(Link, "script", script_or_lose)
+    names = [f"{n}" for n in range(3 * PART + 1)]
+    # one part of several kinds: another statement, in the same transaction
+    broker.publish([out(name, priority=int(n == PART + 5)) for n, name in enumerate(names)])
+    monkeypatch.undo()
+    assert lost == "commit" or lost not in answers
+    stored = [each.headers["id"] for each in broker.browse("celery", 5000)]
+    assert stored[-1] == names.pop(PART + 5)  # the one that is less urgent
+    assert stored[:-1] == names
+
+
+def test_a_long_batch_with_a_fault_is_not_stored_at_all(broker: PostgresBroker) -> None:
+    good = [out(f"{n}") for n in range(2 * PART)]
+    with pytest.raises(OperationalError):
+        broker.publish([*good, Outgoing(message("bad"), exchange="nowhere", routing_key="x")])
+    assert broker.depth("celery") == 0
+    broker.publish(good)
+    assert broker.depth("celery") == 2 * PART
 
 
 def test_no_table_is_ever_read_from_end_to_end(broker: PostgresBroker, url: str) -> None:
