@@ -18,8 +18,8 @@ from bench.targets import verdicts
 from bench.trial import QUICK, Counts, Trial, TrialFailed
 
 QUIET = 0.15  # cores that other programs may use in a trial of --strict
-#: Each step of these waits for a commit to be forced to the disk. That takes four times as long on a virtual machine
-#: (0.24 and 1.05 ms) while spinners have its processors, so nothing is kept awake.
+#: Each step of these waits for a commit to be forced to the disk. While spinners have a virtual machine's
+#: processors that takes four times as long (1.05 instead of 0.24 ms), so nothing is kept awake.
 FORCED = {"postgres-enqueue", "postgres-trip"}
 TRIES = 4  # trials of --strict until the least disturbed one is taken
 
@@ -81,9 +81,8 @@ def _about(
 ) -> list[str]:
     lines = [f"{name}: {value}" for name, value in machine.describe().items()]
     if not options.let_sleep:
-        lines.append(
-            "processors: kept awake by spinners of the lowest priority, but not where the disk is waited for"
-        )
+        lines.append("processors: kept awake by spinners of the lowest priority")
+        lines.append(f"processors: left alone in {', '.join(sorted(FORCED))}, which wait for the disk")
     used = dict.fromkeys(contender.store for contender in contenders)
     lines += [f"broker: {stores.version(store)}; {stores.IN_WORDS[store]}" for store in used]
     for contender in contenders:

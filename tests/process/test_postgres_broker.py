@@ -18,7 +18,7 @@ from celeriac.brokers.base import DEAD, Broker, Consumer, ConsumerSpec, Outgoing
 from celeriac.brokers.postgres import PostgresBroker
 from celeriac.brokers.postgres.publisher import PART
 from celeriac.conformance.kit import ack, ids, message, out, until
-from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.exceptions import ImproperlyConfigured, OperationalError, QueueNotFound
 from celeriac.transport.postgres.link import Disconnected, Link, Rows
 from celeriac.transport.postgres.pool import pool
 from celeriac.transport.postgres.values import bytea, byteas, int8, name_key
@@ -105,7 +105,7 @@ def test_a_long_batch_is_stored_whole_and_once_whichever_answer_is_lost(
 
 def test_a_long_batch_with_a_fault_is_not_stored_at_all(broker: PostgresBroker) -> None:
     good = [out(f"{n}") for n in range(2 * PART)]
-    with pytest.raises(OperationalError):
+    with pytest.raises(QueueNotFound):
         broker.publish([*good, Outgoing(message("bad"), exchange="nowhere", routing_key="x")])
     assert broker.depth("celery") == 0
     broker.publish(good)
