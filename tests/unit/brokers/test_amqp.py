@@ -47,7 +47,7 @@ def journey(exchange: str, key: str) -> float:
 @given(st.floats(min_value=0.001, max_value=delays.LONGEST))
 def test_a_journey_is_never_too_short_and_hardly_too_long(seconds: float) -> None:
     spent = journey(*delays.route(seconds, "celery"))
-    assert seconds - 1e-6 <= spent <= seconds + delays.STEP + 1e-6
+    assert seconds - 1e-6 <= spent <= seconds + delays.step(seconds) + 1e-6
 
 
 @pytest.mark.parametrize("seconds", [1, 2, 3, 60, 86_400, 2**27, delays.LONGEST])
@@ -55,6 +55,11 @@ def test_whole_seconds_take_exactly_their_time_and_only_celerys_levels(seconds: 
     exchange, key = delays.route(seconds, "celery")
     assert journey(exchange, key) == seconds
     assert exchange == f"celery_delayed_{int(math.log2(seconds))}"
+
+
+@given(st.floats(min_value=17, max_value=delays.LONGEST))
+def test_a_long_delay_is_one_hop_longer_than_whole_seconds_at_most(seconds: float) -> None:
+    assert set(delays.route(seconds, "celery")[1].split(".")[29:33]) == {"0"}
 
 
 def test_celerys_levels_are_declared_as_celery_declares_them() -> None:
@@ -288,6 +293,7 @@ def test_a_copy_in_doubt_lets_the_first_one_go_first() -> None:
     assert out.message.headers[AGAIN] == 1
     copy.marks = {AGAIN: 1, PARKED: 1}
     assert _moved(copy, "run") is None  # it runs
+    assert isinstance(_moved(copy, "run", is_here=True), Outgoing)  # beside another copy: not both
 
 
 def test_marks_are_told_apart_from_the_users_headers() -> None:

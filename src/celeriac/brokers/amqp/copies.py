@@ -12,6 +12,7 @@ Pure. Not here: publishing (`publisher.py`), when which is due (`consumer.py`).
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from celeriac.wire.amqp import CRASHES, DEAD_AT, DEAD_QUEUE, DEAD_REASON, PARKED
 from celeriac.wire.identity import delivery_tag
 from celeriac.wire.message import Message, Unreadable
 
-__all__ = ["PARKS", "dead", "letter_of", "parked", "plain", "returned", "revived", "suspect"]
+__all__ = ["PARKS", "apart", "dead", "letter_of", "parked", "plain", "returned", "revived", "suspect"]
 
 #: Seconds that a message waits which is running elsewhere: the first time, the second, from then on.
 PARKS: Final = (1.0, 2.5, 5.0)
@@ -75,6 +76,12 @@ def suspect(
     (of a publish that was in doubt) is known to be the same."""
     where = names.suspects_queue(queue)
     return Post("", where, _headed(message, {CRASHES: crashes, **marks}, rename=rename), where)
+
+
+def apart() -> float:
+    """Seconds for a copy of a publish that was in doubt: not the same for two of them, which would meet again
+    and again."""
+    return random.uniform(0.6, 1.4) * PARKS[-1]
 
 
 def parked(

@@ -48,6 +48,8 @@ LOOK: Final = 1.5
 QUIET: Final = 0.1
 #: Such pauses in vain, after which a suspect is taken beside others.
 VAIN: Final = 5
+#: Such looks in a row at which messages waited and none came, after which we consume anew.
+STARVED: Final = 2
 #: Seconds after connecting anew in which other nodes may be on their way back as well.
 TURMOIL: Final = 3.0
 #: Seconds for what the server has sent already.
@@ -107,6 +109,7 @@ class Intake:
         self._window = 0  # 0: nothing is sent ahead
         self._narrow_at = 0.0
         self._consumed_at = 0.0
+        self._starved = 0
         self._queue_of: dict[str, str] = {}  # by consumer tag
         self._consumers = 0
         self._connected = 0.0  # when, if that was not the first time
@@ -220,6 +223,7 @@ class Intake:
     def _sort(self, arrivals: deque[Arrival]) -> None:
         """Ordinary messages into the stock, in order. Hot."""
         stock, opened, queue_of = self.stock, self._open, self._queue_of
+        self._starved = 0
         ordinary: list[int] = []
         while arrivals:
             arrival = arrivals.popleft()
@@ -276,7 +280,7 @@ class Intake:
         done: list[Doubtful] = []
         posts: list[Post | Outgoing] = []
         for doubt, what, reason in self._doubts.decide():
-            post = _moved(doubt, what)
+            post = _moved(doubt, what, is_here=AGAIN in doubt.marks and self._is_here(doubt.place))
             if post is not None:
                 posts.append(post)
             if post is not None or what == "drop":
@@ -298,6 +302,11 @@ class Intake:
             return
         self._look_at = 0.0
         self._done([doubt.delivery_tag for doubt in done])
+
+    def _is_here(self, place: Place) -> bool:
+        """Another copy of the same publish."""
+        stock = ((one.queue, one.tag) for one in self.stock)
+        return place in self.held or place in stock or place in self._doubts
 
     def _publish(self, post: Post | Outgoing) -> None:
         self._publisher.post([post], _monotonic() + self._server.timeout)
@@ -440,7 +449,8 @@ class Intake:
         return None
 
     def _check_consumers(self, now: float, deadline: float) -> None:
-        """A quorum queue that is deleted and declared again does not always tell its consumers."""
+        """A quorum queue that is deleted and declared again does not always tell its consumers, and may count
+        them on."""
         assert self._desk is not None
         if not self._window or now < self._consumed_at + LOOK:
             return
@@ -448,6 +458,12 @@ class Intake:
             state = self._desk.desk(deadline).queue_declare(queue, passive=True, deadline=deadline)
             if not state.consumers:
                 raise OperationalError(f"RabbitMQ has forgotten the consumer of {queue!r}; consuming anew.")
+            arguments = dict(self._topology.described(queue)[0].arguments)
+            if state.messages and not self._open and not arguments.get("x-single-active-consumer"):
+                self._starved += 1
+                if self._starved > STARVED:
+                    self._starved = 0
+                    raise OperationalError(f"RabbitMQ sends nothing of {queue!r}; consuming anew.")
 
     def _suspects_of(self, queue: str, deadline: float) -> int:
         assert self._desk is not None
@@ -511,18 +527,20 @@ class Intake:
             channel.ack(delivery_tag)
 
 
-def _moved(doubt: Doubtful, what: str) -> Post | Outgoing | None:
+def _moved(doubt: Doubtful, what: str, *, is_here: bool = False) -> Post | Outgoing | None:
     """The copy that takes the place of a delivery that came back; None when it is handed out here, or is
-    no more."""
+    no more. `is_here`: another copy of the same publish is at this consumer as well."""
     queue, message, crashes = doubt.queue, doubt.message, doubt.crashes
     times = count_of(doubt.marks, PARKED) + 1
     if what == "park":
         again = {AGAIN: 1} if AGAIN in doubt.marks else {}
         return copies.parked(queue, message, crashes, times, copies.PARKS[min(times, 3) - 1], **again)
+    if is_here and not doubt.is_suspect and what in ("run", "crash"):
+        return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1})
     in_turmoil = doubt.patience > ASKS
     if what == "run" and AGAIN in doubt.marks and not doubt.is_suspect and times <= (4 if in_turmoil else 1):
         # The first copy is there, has been given back as well, and comes first; unless the server has died.
-        return copies.parked(queue, message, crashes, times, **{AGAIN: 1})
+        return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1})
     if what == "run" and crashes:
         return copies.suspect(queue, message, crashes)
     if what != "crash":
@@ -536,4 +554,4 @@ def _moved(doubt: Doubtful, what: str) -> Post | Outgoing | None:
         marks = {} if doubt.is_suspect else {AGAIN: 1}
         return copies.suspect(queue, message, crashes + 1, rename=False, **marks)
     # A publish was in doubt, and the first copy is not known anywhere: it may be waiting before this one.
-    return copies.parked(queue, message, crashes, times, **{AGAIN: 1}) if times == 1 else None
+    return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1}) if times == 1 else None

@@ -111,6 +111,9 @@ class Doubts:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, place: Place) -> bool:
+        return any(doubt.place == place for doubt in self._open.values())
+
     def add(self, doubt: Doubtful) -> None:
         self._open[doubt.delivery_tag] = doubt
 
