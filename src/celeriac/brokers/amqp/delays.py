@@ -23,12 +23,25 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-__all__ = ["DELIVERY", "ENTRY", "LONGEST", "Leg", "exchange_key", "legs", "pattern", "queue_key", "route"]
+__all__ = [
+    "DELIVERY",
+    "ENTRY",
+    "LONGEST",
+    "Leg",
+    "exchange_key",
+    "legs",
+    "pattern",
+    "queue_key",
+    "route",
+    "step",
+]
 
 LEVELS: Final = 28
 FINE_LEVELS: Final = 5
 #: Seconds of the finest step.
 STEP: Final = 0.032
+#: A delay is rounded up by this part of itself, as far as our own levels go.
+_PART: Final = 1 / 32
 #: Seconds that one journey can take; who has to wait longer is sent on a second one.
 LONGEST: Final = 2**LEVELS - 2
 #: Where messages go when their time has come.
@@ -81,18 +94,34 @@ def _leg(name: str, ttl_ms: int, word: int, behind: str) -> Leg:
     return Leg(name, name, arguments, f"{stars}1.#", f"{stars}0.#", behind)
 
 
+def step(seconds: float) -> float:
+    """What a delay is rounded up to a multiple of, in seconds.
+
+    Example:
+        >>> step(0.5), step(2.1), step(3600)
+        (0.032, 0.064, 0.512)
+    """
+    return STEP * float(1 << _doublings(seconds))
+
+
+def _doublings(seconds: float) -> int:
+    """How many of our own levels, finest first, such a delay leaves out."""
+    return min(FINE_LEVELS - 1, max(0, int(seconds * _PART / STEP).bit_length() - 1))
+
+
 def route(seconds: float, suffix: str) -> tuple[str, str]:
     """The exchange and routing key that bring a message to `suffix` in `seconds` (above 0, at most
-    `LONGEST`), not before, and at most `STEP` later.
+    `LONGEST`), not before, and at most `step(seconds)` later.
 
     Example:
         >>> route(5.01, "q")
-        ('celeriac.delay.0', '0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.0.0.0.0.1.q')
+        ('celeriac.delay.2', '0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.0.0.1.0.0.q')
         >>> route(2, "q")[0]
         'celery_delayed_1'
     """
     whole = int(seconds)
-    fine = math.ceil(round((seconds - whole) / STEP, 6))
+    skipped = _doublings(seconds)
+    fine = math.ceil(round((seconds - whole) / (STEP * (1 << skipped)), 6)) << skipped
     if fine >= 2**FINE_LEVELS:
         whole, fine = whole + 1, 0
     digits = ".".join(f"{whole:0{LEVELS}b}{fine:0{FINE_LEVELS}b}")

@@ -34,7 +34,7 @@ from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["Post", "Publisher", "sendable"]
 
-#: Messages between two looks at what the server says.
+#: Messages that are made and sent together.
 CHUNK: Final = 500
 #: How often messages are offered again that a queue refuses.
 _REFUSALS: Final = 4
@@ -163,22 +163,34 @@ class Publisher:
             line = self._lines.take(deadline)
             sender = line.sender  # another one, once the server has closed it
             posts: list[Post] = []
+            reached = 0  # so many of `rest` are in `posts`, or homeless
             sent: dict[int, Post] = {}
             failure: OperationalError | None = None
             try:
-                posts = self._addressed(line, rest, deadline, outs, None if strict else homeless, begun)
                 if careful:
                     sender.publish("", _NOBODY, _PROBE)
                     sender.await_confirms(deadline)
-                self._send(line, posts, deadline, sent)
+                while reached < len(rest):  # the server stores one part while we make the next
+                    part = rest[reached : reached + CHUNK]
+                    lost: list[Post] = []
+                    some = self._addressed(line, part, deadline, outs, None if strict else lost, begun)
+                    posts += some
+                    homeless += lost
+                    reached += len(part)
+                    for post in some:
+                        sent[
+                            sender.publish(post.exchange, post.routing_key, post.message, mandatory=True)
+                        ] = post
+                    if reached < len(rest):
+                        line.link.flush(deadline)
+                sender.await_confirms(deadline)
             except OperationalError as exc:
                 failure = exc
             except BaseException:
                 line.close()
                 raise
             back, refused = _verdicts(sender, sent)
-            if posts or failure is None:
-                rest = _unanswered(sender, posts, sent)
+            rest = [*_unanswered(sender, posts, sent), *rest[reached:]]
             self._put_away(line, failure, deadline)
             if failure is not None:
                 again.after(failure)
@@ -255,16 +267,6 @@ class Publisher:
             message = message._replace(headers={**message.headers, DUE: due})
             left = float(delays.LONGEST)
         return [Post(*delays.route(left, suffix), message) for suffix in suffixes]
-
-    def _send(self, line: Line, posts: list[Post], deadline: float, sent: dict[int, Post]) -> None:
-        """Publish and wait for all confirms. `sent`: what went out under which number."""
-        sender = line.sender
-        for count, post in enumerate(posts, 1):
-            exchange, key, message, _ = post
-            sent[sender.publish(exchange, key, message, mandatory=True)] = post
-            if count % CHUNK == 0:
-                line.link.flush(deadline)
-        sender.await_confirms(deadline)
 
 
 def _name(post: Post) -> str:
