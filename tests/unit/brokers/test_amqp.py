@@ -293,6 +293,7 @@ def test_a_copy_in_doubt_lets_the_first_one_go_first() -> None:
     assert out.message.headers[AGAIN] == 1
     copy.marks = {AGAIN: 1, PARKED: 1}
     assert _moved(copy, "run") is None  # it runs
+    assert isinstance(_moved(copy, "run", is_here=True), Outgoing)  # beside another copy: not both
 
 
 def test_marks_are_told_apart_from_the_users_headers() -> None:
