@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from celeriac.brokers.amqp import copies, delays, names, suspects
 from celeriac.brokers.amqp.inquiry import Inquiry
 from celeriac.brokers.amqp.intake import _moved
-from celeriac.brokers.amqp.publisher import Post
+from celeriac.brokers.amqp.publisher import Post, sendable
 from celeriac.brokers.amqp.suspects import COMPANY, RUNNING_PAUSES, Doubtful, verdict
 from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, TAG_BITS, Outgoing, Word
 from celeriac.transport.amqp.url import parse
@@ -262,6 +263,17 @@ def test_an_inquiry_knows_who_has_not_answered() -> None:
 def task(name: str = "n") -> Message:
     properties = {"delivery_tag": name}
     return Message(b"[[], {}, {}]", "application/json", "utf-8", {"task": "t", "id": "i"}, properties)
+
+
+def test_the_server_does_not_drop_what_expires_and_the_time_of_the_publish_is_known() -> None:
+    message = task()
+    message.properties["expiration"] = "1000"
+    begun = int(time.time())
+    sent = sendable(message).properties
+    assert "expiration" not in sent
+    assert begun <= sent["timestamp"] <= time.time()
+    message.properties["timestamp"] = 5
+    assert sendable(message).properties["timestamp"] == 5  # a copy is as old as its first
 
 
 def test_what_nobody_knows_keeps_its_name() -> None:

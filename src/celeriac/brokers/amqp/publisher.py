@@ -56,10 +56,18 @@ class Post(NamedTuple):
 
 
 def sendable(message: Message) -> Message:
-    """`message` with what AMQP calls its name: the delivery tag, which every message of ours has."""
+    """`message` with what AMQP calls its name, the delivery tag; and with
+    the time of its first publish, by which a stored result is known to be younger.
+
+    Not with its `expiration`: RabbitMQ would drop it without a word, and its result would stay PENDING. All
+    workers, Celery's as well, look at the header `expires`, and store REVOKED.
+    """
     properties = message.properties
     tag = properties.get("delivery_tag")
     named = {**properties, "message_id": tag if type(tag) is str and tag else delivery_tag()}
+    named.pop("expiration", None)
+    if "timestamp" not in named:
+        named["timestamp"] = int(time.time())
     return message._replace(properties=named)
 
 
