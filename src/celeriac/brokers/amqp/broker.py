@@ -63,6 +63,7 @@ class AmqpBroker:
         leases=False,
         browse=False,
         wakes_one=True,
+        in_parts=True,
         census=False,
         most_urgent=9,
     )
