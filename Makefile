@@ -11,6 +11,8 @@ INSTALLED := $(VENV)/.installed
 DEV := $(VENV)/.dev
 EXTRAS := redis,msgpack,yaml,pydantic,zstd,brotli,django,sqlalchemy,postgres
 OTHER_PYTHONS := 3.12 3.13
+# Tests that look at no clock: they run two at a time, each runner with servers of its own.
+SIDE_BY_SIDE := tests/unit tests/wire tests/typing tests/conformance tests/faults/test_failpoints.py
 FAST_TESTS := tests/unit tests/wire $(wildcard tests/conformance/test_memory*.py tests/conformance/test_sqlite*.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -28,14 +30,15 @@ test: test-default test-pythons ## the whole suite here, its fast tier on the ot
 
 test-default: $(DEV) ## the whole suite on one Python
 	@sh scripts/provide-servers $(abspath $(PY))
-	$(PY) -m pytest $(PYTEST)
+	$(PY) -m pytest -n 2 --dist worksteal $(PYTEST) $(SIDE_BY_SIDE)
+	$(PY) -m pytest $(PYTEST) $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 test-pythons: ## the fast tier (unit, wire, memory and SQLite contracts) on the other Pythons
 	@for version in $(OTHER_PYTHONS); do \
 		python=$$(sh scripts/find-python $$version) || { echo "Python $$version: not found here, left out"; continue; }; \
 		$(MAKE) --no-print-directory .venvs/$$version/.dev OTHER=$$python VERSION=$$version || exit 1; \
 		echo "Python $$version: fast tier"; \
-		.venvs/$$version/bin/python -m pytest -q -p no:cacheprovider $(PYTEST) $(FAST_TESTS) || exit 1; \
+		.venvs/$$version/bin/python -m pytest -q -n 2 --dist worksteal -p no:cacheprovider $(PYTEST) $(FAST_TESTS) || exit 1; \
 	done
 
 check: $(DEV) ## lint, format, types, import rules, unit tests: under a minute

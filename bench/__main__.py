@@ -20,7 +20,7 @@ from bench.trial import QUICK, Counts, Trial, TrialFailed
 QUIET = 0.15  # cores that other programs may use in a trial of --strict
 #: Each step of these waits for a commit to be forced to the disk. While spinners have a virtual machine's
 #: processors that takes four times as long (1.05 instead of 0.24 ms), so nothing is kept awake.
-FORCED = {"postgres-enqueue", "postgres-trip"}
+FORCED = {"postgres-enqueue", "postgres-trip", "rabbitmq-enqueue", "rabbitmq-bulk", "rabbitmq-delayed"}
 TRIES = 4  # trials of --strict until the least disturbed one is taken
 
 
