@@ -550,8 +550,9 @@ def _moved(doubt: Doubtful, what: str, *, is_here: bool = False) -> Post | Outgo
     if doubt.came_back and not (AGAIN in doubt.marks and times <= 2):
         if doubt.words:
             return copies.suspect(queue, message, crashes + 1)
-        # Somebody may know it who cannot be asked now, or a copy of it may be about to run: asked once more.
-        marks = {} if doubt.is_suspect else {AGAIN: 1}
+        # Where a publish was in doubt another copy may be about to run: asked once more. Not for all, since
+        # suspects are asked about one by one.
+        marks = {AGAIN: 1} if AGAIN in doubt.marks and not doubt.is_suspect else {}
         return copies.suspect(queue, message, crashes + 1, rename=False, **marks)
     # A publish was in doubt, and the first copy is not known anywhere: it may be waiting before this one.
     return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1}) if times == 1 else None

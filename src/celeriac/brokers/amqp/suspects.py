@@ -30,16 +30,17 @@ __all__ = ["Doubtful", "Doubts", "Verdict", "verdict"]
 Verdict = Literal["ask", "wait", "run", "drop", "end", "park", "crash"]
 
 #: Seconds for which answers to one question are waited for.
-PATIENCE: Final = 0.35
+PATIENCE: Final = 0.5
 #: Questions without an answer that make a crash: the first may come while a worker is being killed, and
-#: nobody can read yet what it wrote down. And while nodes may be on their way back.
-ASKS: Final = 2
+#: nobody can read yet what it wrote down; on a busy machine its successor needs a second for that. And while
+#: nodes may be on their way back.
+ASKS: Final = 3
 ASKS_IN_TURMOIL: Final = 6
 #: Seconds for which a silence does not count while a node is silent that answered before: in quiet times,
 #: and when connections were lost just now. And while nobody answers, or our own connection is lost.
-AWAITED: Final = 3.0
-AWAITED_IN_TURMOIL: Final = 8.0
-AWAITED_UNHEARD: Final = 12.0
+AWAITED: Final = 2.0
+AWAITED_IN_TURMOIL: Final = 4.0
+AWAITED_UNHEARD: Final = 6.0
 #: Seconds after the first answer for which a younger one may come.
 COMPANY: Final = 0.05
 #: Seconds for which what came back keeps back what is behind it.
