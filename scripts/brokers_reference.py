@@ -63,6 +63,7 @@ BROKER_ROWS = {
         lambda atomic: "one step" if atomic else "follow-ups first, each confirmed",
     ),
     "transactional": Row("sending belongs to a transaction of the caller's, if asked"),
+    "in_parts": Row("a long batch is made while its beginning is being stored"),
     "browse": Row("waiting messages can be looked at"),
     "wakes_one": Row("a message wakes", lambda one: "one idle process" if one else "all idle processes"),
     "census": Row(
