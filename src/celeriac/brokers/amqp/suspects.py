@@ -32,13 +32,13 @@ Verdict = Literal["ask", "wait", "run", "drop", "end", "park", "crash"]
 #: Seconds for which answers to one question are waited for.
 PATIENCE: Final = 0.5
 #: Questions without an answer that make a crash: the first may come while a worker is being killed, and
-#: nobody can read yet what it wrote down; on a busy machine its successor needs a second for that. And while
+#: nobody can read yet what it wrote down. More would keep what a stopped worker held for over 10 s. And while
 #: nodes may be on their way back.
-ASKS: Final = 3
+ASKS: Final = 2
 ASKS_IN_TURMOIL: Final = 6
 #: Seconds for which a silence does not count while a node is silent that answered before: in quiet times,
 #: and when connections were lost just now. And while nobody answers, or our own connection is lost.
-AWAITED: Final = 2.0
+AWAITED: Final = 1.0
 AWAITED_IN_TURMOIL: Final = 4.0
 AWAITED_UNHEARD: Final = 6.0
 #: Seconds after the first answer for which a younger one may come.
