@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from celeriac.brokers.amqp import copies, delays, names, suspects
 from celeriac.brokers.amqp.inquiry import Inquiry
-from celeriac.brokers.amqp.intake import _moved
 from celeriac.brokers.amqp.publisher import Post, sendable
+from celeriac.brokers.amqp.replacing import replacement
 from celeriac.brokers.amqp.suspects import COMPANY, RUNNING_PAUSES, Doubtful, verdict
 from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, TAG_BITS, Outgoing, Word
 from celeriac.transport.amqp.url import parse
@@ -279,24 +279,24 @@ def test_the_server_does_not_drop_what_expires_and_the_time_of_the_publish_is_kn
 def test_what_nobody_knows_keeps_its_name() -> None:
     """Another copy, of a publish that was in doubt, must be known to be the same."""
     unknown = Doubtful(1, "celery", 7, task(), {}, 0, True)
-    post = _moved(unknown, "crash")
+    post = replacement(unknown, "crash")
     assert isinstance(post, Post)
     assert isinstance(post.message, Message)
     assert post.message.properties["message_id"] == "n"
     assert post.message.headers[CRASHES] == 1
     assert AGAIN not in post.message.headers  # suspects are not asked about one by one without need
-    twice = _moved(Doubtful(1, "celery", 7, task(), {AGAIN: 1, PARKED: 2}, 0, True), "crash")
+    twice = replacement(Doubtful(1, "celery", 7, task(), {AGAIN: 1, PARKED: 2}, 0, True), "crash")
     assert isinstance(twice, Post)
     assert isinstance(twice.message, Message)
     assert twice.message.headers[AGAIN] == 1
     fetched = Doubtful(1, "celery", 7, task(), {AGAIN: 1, CRASHES: 1}, 1, False, True)
-    again = _moved(fetched, "crash")
+    again = replacement(fetched, "crash")
     assert isinstance(again, Post)
     assert isinstance(again.message, Message)
     assert again.message.properties["message_id"] == "n"
     assert again.message.headers[CRASHES] == 1
     assert AGAIN not in again.message.headers
-    known = _moved(Doubtful(1, "celery", 7, task(), {}, 0, True, words=[Word(CRASHED)]), "crash")
+    known = replacement(Doubtful(1, "celery", 7, task(), {}, 0, True, words=[Word(CRASHED)]), "crash")
     assert isinstance(known, Post)
     assert isinstance(known.message, Message)
     assert known.message.properties["message_id"] != "n"
@@ -304,12 +304,12 @@ def test_what_nobody_knows_keeps_its_name() -> None:
 
 def test_a_copy_in_doubt_lets_the_first_one_go_first() -> None:
     copy = Doubtful(1, "celery", 7, task(), {AGAIN: 1}, 0, False, words=[Word(INNOCENT)])
-    out = _moved(copy, "run")
+    out = replacement(copy, "run")
     assert isinstance(out, Outgoing)
     assert out.message.headers[AGAIN] == 1
     copy.marks = {AGAIN: 1, PARKED: 1}
-    assert _moved(copy, "run") is None  # it runs
-    assert isinstance(_moved(copy, "run", is_here=True), Outgoing)  # beside another copy: not both
+    assert replacement(copy, "run") is None  # it runs
+    assert isinstance(replacement(copy, "run", is_here=True), Outgoing)  # beside another copy: not both
 
 
 def test_marks_are_told_apart_from_the_users_headers() -> None:

@@ -1,8 +1,9 @@
 """RabbitMQ as a broker: the seam, put together from its parts.
 
 1. `AmqpBroker`: each method a line or two; the work is in `publisher.py` (storing), `consumer.py` and
-   `intake.py` (taking and settling), `suspects.py`, `inquiry.py` and `nodes.py` (what becomes of a delivery
-   whose connection is lost), `delays.py`, `topology.py`, `graves.py`, `revocations.py`, `inspection.py`.
+   `intake.py` (taking and settling; with `stock.py`, `window.py`, `turns.py`), `suspects.py`, `inquiry.py`,
+   `nodes.py` and `replacing.py` (what becomes of a delivery whose connection is lost), `delays.py`,
+   `topology.py`, `graves.py`, `revocations.py`, `inspection.py`.
 2. What RabbitMQ has not, and is refused or left out: leases (the connection is the lease), results that ride
    on settlements, looking into a queue, counts of what is delayed or in flight.
 """

@@ -6,8 +6,8 @@
 3. A publish that fails does not fail the exchange: the settlement is kept, and nothing is taken until it is
    through (`_later`).
 
-Not here: what is sent ahead and how much (`intake.py`), deliveries that came back (`suspects.py`), copies
-(`copies.py`).
+Not here: what is sent ahead and how much (`intake.py`, `window.py`), deliveries that came back
+(`suspects.py`), copies (`copies.py`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Final
 from celeriac import failpoints
 from celeriac.brokers.amqp import copies
 from celeriac.brokers.amqp.inquiry import Inquiry
-from celeriac.brokers.amqp.intake import Held, Intake
+from celeriac.brokers.amqp.intake import Intake
 from celeriac.brokers.amqp.publisher import Post, Publisher
+from celeriac.brokers.amqp.stock import Held
 from celeriac.brokers.amqp.topology import Topology
 from celeriac.brokers.base import (
     DEAD,
@@ -133,7 +134,7 @@ class AmqpConsumer:
                 if left <= 0:
                     break
                 pause = min(left, intake.next_event())
-                if not self._is_hungry and intake.stock:
+                if not self._is_hungry and intake.stock.waiting:
                     if time.monotonic() - begun >= LONG:
                         self._relieve()
                     else:
@@ -183,7 +184,7 @@ class AmqpConsumer:
     def _settle(self, settlements: Sequence[Settlement]) -> Sequence[int]:
         """Publish what the settlements owe, then acknowledge; the tags that nobody holds here. What cannot be
         published now is kept for later."""
-        held, adrift = self._intake.held, self._adrift
+        held, adrift = self._intake.stock.held, self._adrift
         stale: list[int] = []
         settled: list[Place] = []
         owing: list[Settlement] = []
@@ -226,7 +227,7 @@ class AmqpConsumer:
             if place in self._published:
                 continue
             posts += end.followups
-            held = self._intake.held.get(place)
+            held = self._intake.stock.held.get(place)
             if end.verdict == DEAD:
                 one = held or self._adrift[place]
                 posts.append(copies.dead(end.queue, one.message, end.reason, one.crashes))
@@ -250,11 +251,11 @@ class AmqpConsumer:
 
     def _take_back(self, end: Settlement) -> bool:
         """What cannot be given back now is kept, and handed out again here."""
-        one = self._intake.held.get((end.queue, end.tag))
+        one = self._intake.stock.held.get((end.queue, end.tag))
         if end.verdict != REQUEUE or end.followups or one is None or one.crashes:
             return False
         self._keep_until = time.monotonic() + KEEP
-        self._intake.restock((end.queue, end.tag))
+        self._intake.stock.restock((end.queue, end.tag))
         return True
 
     def _acknowledge(self, places: Sequence[Place]) -> None:
@@ -286,7 +287,7 @@ class AmqpConsumer:
         """The lane is busy for long: have nothing sent ahead, and give back what was."""
         intake = self._intake
         intake.pause()
-        posts = [copies.returned(one.queue, one.message) for one in intake.stock if not one.ended]
+        posts = [copies.returned(one.queue, one.message) for one in intake.stock.waiting if not one.ended]
         if not posts or time.monotonic() < self._keep_until:
             return
         try:
@@ -295,27 +296,27 @@ class AmqpConsumer:
             logger.warning("Cannot give back %d messages that were sent ahead: %s", len(posts), exc)
             self._keep_until = time.monotonic() + KEEP
             return
-        self._acknowledge(intake.hold_stock())
+        self._acknowledge(intake.stock.hold_waiting())
         intake.flush()
 
     def _give_back_all(self) -> None:
-        intake = self._intake
+        intake, stock = self._intake, self._intake.stock
         intake.pause()
-        intake.hold_stock()
-        places = list(intake.held)
+        stock.hold_waiting()
+        places = list(stock.held)
         deadline = time.monotonic() + FAREWELL
         if self._later:
             self._settle(self._later)
-        posts = [self._copy(place, intake.held[place]) for place in places if place in intake.held]
+        posts = [self._copy(place, stock.held[place]) for place in places if place in stock.held]
         self._publisher.post(posts, deadline, careful=True)
-        self._acknowledge([place for place in places if place in intake.held])
+        self._acknowledge([place for place in places if place in stock.held])
         intake.flush()
 
     def _lose(self) -> None:
         """The connection or its channel is gone, and RabbitMQ has taken everything back. What runs here may
         end; what has not been handed out comes again, to whomever."""
         intake = self._intake
-        self._adrift |= intake.held
+        self._adrift |= intake.stock.held
         while len(self._adrift) > ADRIFT:
             del self._adrift[next(iter(self._adrift))]
         dropped = [*intake.lose(), *(tag for _, tag in self._unreached)]

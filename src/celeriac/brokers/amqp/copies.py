@@ -20,8 +20,8 @@ from celeriac.brokers.amqp import names
 from celeriac.brokers.amqp.publisher import Post, sendable
 from celeriac.brokers.base import DeadLetter, Outgoing
 from celeriac.transport.amqp.values import Arrival
+from celeriac.utils.identity import delivery_tag
 from celeriac.wire.amqp import CRASHES, DEAD_AT, DEAD_QUEUE, DEAD_REASON, PARKED, RAW, body_tag, strip
-from celeriac.wire.identity import delivery_tag
 from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["PARKS", "apart", "dead", "letter_of", "parked", "plain", "returned", "revived", "suspect"]

@@ -1,13 +1,13 @@
-"""What RabbitMQ sends ahead: the connection, the window, the stock, and what is held.
+"""What RabbitMQ sends ahead to one consumer: its connection, and the way of a delivery through it.
 
-1. `Intake.connect`: declares and starts nothing; `take` starts consuming with a window (prefetch) that fits
-   what is asked for, and widens it when more is.
-2. `Intake.service`: takes in what has arrived and sorts it: ordinary messages into the stock, those that
-   came back into the doubts, and carries out what was decided about these.
-3. `Intake.take`: hands out from the stock; a suspect alone, from the queue of suspects, when there is quiet.
-4. `Intake.settle`: acknowledges, with one frame for everything up to the oldest delivery that is still open.
+1. `Intake.connect`: declares and starts nothing; `take` starts consuming, with a window (`window.py`) that
+   fits what is asked for.
+2. `Intake.service`: takes in what has arrived and sorts it: ordinary messages into the stock (`stock.py`),
+   those that came back into the doubts (`suspects.py`), and carries out what was decided about these.
+3. `Intake.take`: hands out from the stock; a suspect alone, from the queue of suspects, when it has its turn
+   (`turns.py`).
 
-Not here: settlements and copies (`consumer.py`, `copies.py`), fates (`suspects.py`).
+Not here: settlements (`consumer.py`), the copies that take a delivery's place (`replacing.py`, `copies.py`).
 """
 
 from __future__ import annotations
@@ -17,43 +17,33 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from celeriac.brokers.amqp import copies, names
 from celeriac.brokers.amqp.inquiry import Inquiry
 from celeriac.brokers.amqp.lines import Desk
 from celeriac.brokers.amqp.publisher import Post, Publisher
+from celeriac.brokers.amqp.replacing import replacement
+from celeriac.brokers.amqp.stock import Held, Stock, Stocked
 from celeriac.brokers.amqp.suspects import ASKS, ASKS_IN_TURMOIL, Doubtful, Doubts
 from celeriac.brokers.amqp.topology import Topology
-from celeriac.brokers.base import QUARANTINE, ConsumerSpec, Delivery, Outgoing, Place
+from celeriac.brokers.amqp.turns import Turns
+from celeriac.brokers.amqp.window import Window
+from celeriac.brokers.base import ConsumerSpec, Delivery, Outgoing, Place
 from celeriac.exceptions import OperationalError
 from celeriac.transport.amqp.channel import Channel
 from celeriac.transport.amqp.link import Link
 from celeriac.transport.amqp.url import AmqpServer
 from celeriac.transport.amqp.values import Arrival
 from celeriac.wire.amqp import AGAIN, CRASHES, DUE, FAR, MARKS, PARKED, count_of, tag_of
-from celeriac.wire.message import Message, Unreadable
+from celeriac.wire.message import Message
 
-__all__ = ["Held", "Intake"]
+__all__ = ["Intake"]
 
 logger = logging.getLogger("celeriac.broker")
 
-#: Windows are exact up to this; above, they are powers of two.
-EXACT: Final = 8
-#: Seconds for which a window must have been too wide before it is narrowed.
-PATIENCE: Final = 1.0
-#: Seconds between looks into the queues of suspects, about.
-LOOK: Final = 1.5
-#: Seconds for which nothing is handed out, so that a suspect that waits may run alone.
-QUIET: Final = 0.1
-#: Such pauses in vain, after which a suspect is taken beside others.
-VAIN: Final = 5
-#: Such looks in a row at which messages waited and none came, after which we consume anew.
-STARVED: Final = 2
 #: Seconds after connecting anew in which other nodes may be on their way back as well.
 TURMOIL: Final = 3.0
-#: Seconds for what the server has sent already.
-ON_ITS_WAY: Final = 0.02
 #: Seconds for moving what came back to another queue, and before the next attempt.
 MOVE_TIMEOUT: Final = 2.0
 MOVE_PAUSE: Final = 5.0
@@ -61,28 +51,11 @@ _monotonic = time.monotonic
 _new = tuple.__new__
 
 
-class Held(NamedTuple):
-    """A delivery that is handed out and not settled."""
-
-    delivery_tag: int
-    message: Message | Unreadable
-    crashes: int = 0
-
-
-class _Stocked(NamedTuple):
-    queue: str
-    tag: int
-    delivery_tag: int
-    message: Message | Unreadable
-    ended: str = ""
-
-
 class Intake:
     """One consumer's supply. Used by one thread.
 
     Attributes:
-        stock: sent ahead and not handed out.
-        held: handed out and not settled, by (queue, tag).
+        stock: what is here, and where.
         is_new_connection: since the flag was cleared.
     """
 
@@ -99,25 +72,14 @@ class Intake:
         self._publisher = publisher
         self._queues = tuple(dict.fromkeys(spec.queues))
         self._trail = spec.trail
-        self.stock: deque[_Stocked] = deque()
-        self.held: dict[Place, Held] = {}
+        self.stock = Stock()
         self.is_new_connection = False
         self._doubts = Doubts(inquiry, spec.trail is not None)
+        self._window = Window(self._queues, topology, server.timeout)
+        self._turns = Turns(spec.trail)
         self._desk: Desk | None = None
         self._channel: Channel | None = None
-        self._open: dict[int, None] = {}  # delivery tags without an acknowledgement, ascending
-        self._window = 0  # 0: nothing is sent ahead
-        self._narrow_at = 0.0
-        self._consumed_at = 0.0
-        self._starved = 0
-        self._queue_of: dict[str, str] = {}  # by consumer tag
-        self._consumers = 0
         self._connected = 0.0  # when, if that was not the first time
-        self._look_at = _monotonic() + random.uniform(0.0, LOOK)
-        self._alone_until = 0.0  # a suspect was handed out
-        self._suspect: Place | None = None
-        self._quiet_until = 0.0
-        self._vain = 0
 
     # -- the connection -------------------------------------------------------------------------------------
 
@@ -140,17 +102,17 @@ class Intake:
             self._topology.ensure(desk, name, deadline)
             self._topology.ensure(desk, names.suspects_queue(name), deadline)
         self._channel = desk.link.channel(deadline=deadline)
-        self._window = 0
+        self._window.reset()
         return self._channel
+
+    def _connection(self) -> Channel:
+        return self._channel or self.connect(_monotonic() + self._server.timeout)
 
     def lose(self) -> Sequence[int]:
         """Forget everything that the server has taken back; the tags of the stock."""
-        dropped = [each.tag for each in self.stock]
-        self.stock.clear()
-        self.held = {}
-        self._open.clear()
+        dropped = self.stock.clear()
         self._doubts.clear()
-        self._suspect = None
+        self._turns.lose()
         self._connected = _monotonic()
         channel, desk = self._channel, self._desk
         self._channel = None
@@ -192,21 +154,15 @@ class Intake:
         """Seconds until `service` has something to do even if nothing arrives."""
         assert self._desk is not None
         beat = self._desk.link.heartbeat / 3 or 5.0
-        look = max(0.001, self._look_at - _monotonic())
+        soon = min(beat, self._turns.next_event(_monotonic()))
         due = self._doubts.due()
-        soon = min(beat, look) if due is None else min(beat, look, max(0.001, due))
-        for until in (self._alone_until, self._quiet_until):
-            if until > _monotonic():
-                soon = min(soon, until - _monotonic() + 0.001)
-        return soon
+        return soon if due is None else min(soon, max(0.001, due))
 
     # -- what has arrived -----------------------------------------------------------------------------------
 
     def service(self) -> Channel:
         """Take in what has come, ask and decide about what came back; connect if need be."""
-        channel = self._channel
-        if channel is None:
-            channel = self.connect(_monotonic() + self._server.timeout)
+        channel = self._connection()
         assert self._desk is not None
         self._desk.link.read(0)
         if channel.error is not None:
@@ -222,8 +178,8 @@ class Intake:
 
     def _sort(self, arrivals: deque[Arrival]) -> None:
         """Ordinary messages into the stock, in order. Hot."""
-        stock, opened, queue_of = self.stock, self._open, self._queue_of
-        self._starved = 0
+        waiting, opened, queue_of = self.stock.waiting, self.stock.open, self._window.queue_of
+        self._window.starved = 0
         ordinary: list[int] = []
         while arrivals:
             arrival = arrivals.popleft()
@@ -242,7 +198,7 @@ class Intake:
             properties["body_encoding"] = "base64"
             tag = tag_of(name)
             ordinary.append(tag)
-            stock.append(_new(_Stocked, (queue, tag, delivery_tag, message, "")))
+            waiting.append(_new(Stocked, (queue, tag, delivery_tag, message, "")))
         if self._trail is not None and ordinary:
             self._trail.took(ordinary)
 
@@ -268,27 +224,30 @@ class Intake:
             self._publish(copies.suspect(queue, message, crashes))
             self._done([arrival.delivery_tag])
         else:
-            self._put(_Stocked(queue, tag, arrival.delivery_tag, message))
+            self._put(Stocked(queue, tag, arrival.delivery_tag, message))
 
-    def _put(self, one: _Stocked) -> None:
+    def _put(self, one: Stocked) -> None:
         if self._trail is not None:
             self._trail.took([one.tag])
-        self.stock.append(one)
+        self.stock.waiting.append(one)
 
     def _resolve(self) -> None:
         """Do what was decided about deliveries that came back."""
         done: list[Doubtful] = []
         posts: list[Post | Outgoing] = []
         for doubt, what, reason in self._doubts.decide():
-            post = _moved(doubt, what, is_here=AGAIN in doubt.marks and self._is_here(doubt.place))
+            post = replacement(doubt, what, is_here=AGAIN in doubt.marks and self._is_here(doubt.place))
             if post is not None:
                 posts.append(post)
             if post is not None or what == "drop":
                 done.append(doubt)
             else:
-                self._put(_Stocked(doubt.queue, doubt.tag, doubt.delivery_tag, doubt.message, reason))
-        if not done:
-            return
+                self._put(Stocked(doubt.queue, doubt.tag, doubt.delivery_tag, doubt.message, reason))
+        if done:
+            self._move(posts, done)
+
+    def _move(self, posts: Sequence[Post | Outgoing], done: Sequence[Doubtful]) -> None:
+        """Publish the copies, then acknowledge the deliveries whose place they take."""
         try:
             lost = self._publisher.post(posts, _monotonic() + MOVE_TIMEOUT, careful=True)
             if lost:
@@ -300,13 +259,12 @@ class Intake:
                 doubt.asks, doubt.runs, doubt.ask_at = 0, 0, _monotonic() + MOVE_PAUSE
                 self._doubts.add(doubt)
             return
-        self._look_at = 0.0
+        self._turns.hurry()
         self._done([doubt.delivery_tag for doubt in done])
 
     def _is_here(self, place: Place) -> bool:
         """Another copy of the same publish."""
-        stock = ((one.queue, one.tag) for one in self.stock)
-        return place in self.held or place in stock or place in self._doubts
+        return self.stock.has(place) or place in self._doubts
 
     def _publish(self, post: Post | Outgoing) -> None:
         self._publisher.post([post], _monotonic() + self._server.timeout)
@@ -316,154 +274,68 @@ class Intake:
     def take(self, limit: int) -> list[Delivery]:
         """Up to `limit` messages of the stock, or one suspect."""
         now = _monotonic()
-        if now >= self._look_at or now < self._quiet_until:
+        busy = bool(self.stock.held)
+        if self._turns.is_due(now, busy=busy):
             suspect = self._look(now)
             if suspect is not None:
                 return [suspect]
-        if now < self._alone_until or (now < self._quiet_until and self.held):
+        if not self._turns.lets(now, busy=busy):
             return []
         if self._doubts and self._doubts.are_fresh():  # they were first
             return []
         self._tune(limit, now)
-        stock, held = self.stock, self.held
-        taken: list[Delivery] = []
-        for _ in range(min(limit, len(stock))):
-            queue, tag, delivery_tag, message, ended = stock.popleft()
-            while (queue, tag) in held:  # another copy of a message that is here already
-                tag = (tag + 1) % (1 << 62)
-            held[queue, tag] = _new(Held, (delivery_tag, message, 0))
-            taken.append(_new(Delivery, (queue, tag, message, 0, ended)))
-        return taken
-
-    def hold_stock(self) -> list[Place]:
-        """Take what is in stock, as if it were handed out; where it is. What was killed to end it stays: a
-        copy would run again."""
-        places: list[Place] = []
-        stock, self.stock = self.stock, deque(one for one in self.stock if one.ended)
-        for queue, tag, delivery_tag, message, ended in stock:
-            if ended:
-                continue
-            while (queue, tag) in self.held:
-                tag = (tag + 1) % (1 << 62)
-            self.held[queue, tag] = Held(delivery_tag, message)
-            places.append((queue, tag))
-        return places
-
-    def restock(self, place: Place) -> None:
-        """Put back what was handed out and did not start."""
-        one = self.held.pop(place)
-        self.stock.append(_Stocked(*place, one.delivery_tag, one.message))
+        return self.stock.hand_out(limit)
 
     def _tune(self, limit: int, now: float) -> None:
         """Have as many sent ahead as fit what is asked for and what is out."""
-        need = limit + len(self._open) - len(self.stock)
-        window = need if need <= EXACT else 1 << (need - 1).bit_length()
-        if self._window and window >= self._window:
-            self._narrow_at = now + PATIENCE
-        if not self._window or window > self._window:
-            self._consume(window)
-            self._narrow_at = now + PATIENCE
-        elif window < self._window and now >= self._narrow_at:
+        need = limit + len(self.stock.open) - len(self.stock.waiting)
+        if self._window.is_too_wide(need, now):
             self.pause()
-            self._consume(window)
-            self._narrow_at = now + PATIENCE
-
-    def _consume(self, window: int) -> None:
-        """Have that much sent ahead of each queue. A window is widened by another consumer beside the first:
-        what is on its way to one that is cancelled goes back as if it had been delivered (quorum queues)."""
-        channel = self._channel or self.connect(_monotonic() + self._server.timeout)
-        deadline = _monotonic() + self._server.timeout
-        channel.qos(window - self._window, deadline=deadline)
-        for queue in self._queues:
-            self._consumers += 1
-            tag = f"c{self._consumers}"
-            self._queue_of[tag] = queue
-            channel.consume(queue, tag, deadline=deadline)
-        self._window = window
-        self._consumed_at = _monotonic()
+        channel = self._connection()
+        self._window.widen(channel, need, now)
         if channel.arrivals:
             self._sort(channel.arrivals)
 
     def pause(self) -> Channel:
         """Have nothing sent ahead from now on."""
-        channel = self._channel or self.connect(_monotonic() + self._server.timeout)
-        if self._window:
-            self._await_full()
-            self._window = 0
-            for tag in self._queue_of:
-                channel.cancel(tag, deadline=_monotonic() + self._server.timeout)
+        channel = self._connection()
+        if self._window.size:
+            self.flush()
+            self._window.stop(channel, len(self.stock.open))
             self._sort(channel.arrivals)
-            self._queue_of.clear()
         return channel
-
-    def _await_full(self) -> None:
-        """Let what is on its way arrive, for a moment: a quorum queue takes back as if it had been delivered
-        what meets a cancelled consumer."""
-        assert self._desk is not None
-        self.flush()
-        deadline = _monotonic() + ON_ITS_WAY
-        while len(self._open) < self._window * len(self._queues) and _monotonic() < deadline:
-            self._desk.link.read(ON_ITS_WAY / 4)
-            if self._channel is not None and self._channel.arrivals:
-                self._sort(self._channel.arrivals)
-
-    # -- suspects -------------------------------------------------------------------------------------------
 
     def is_ready(self) -> bool:
         """Whether there is something to hand out, or it is time to look for suspects."""
         now = _monotonic()
-        if now >= self._look_at:
+        if self._turns.is_time(now):
             return True
         if self._doubts and self._doubts.are_fresh():
             return False
-        return bool(self.stock) and now >= self._alone_until and (not self.held or now >= self._quiet_until)
+        return bool(self.stock.waiting) and self._turns.lets(now, busy=bool(self.stock.held))
+
+    # -- suspects -------------------------------------------------------------------------------------------
 
     def _look(self, now: float) -> Delivery | None:
         """Take a suspect, if there is one and it can run alone."""
         assert self._desk is not None
-        if self.held and now < self._quiet_until:
-            return None
-        self._look_at = now + LOOK * random.uniform(0.7, 1.3)
+        self._turns.looked(now)
         deadline = now + self._server.timeout
-        self._check_consumers(now, deadline)
+        self._window.check(self._desk, has_open=bool(self.stock.open), now=now)
         waiting = [queue for queue in self._queues if self._suspects_of(queue, deadline)]
         if not waiting:
-            self._vain = 0
+            self._turns.none_waits()
             return None
-        if self.held and self._vain < VAIN:  # let them end, and look again
-            self._vain += 1
-            self._quiet_until = now + QUIET
-            return None
-        self._vain, self._quiet_until = 0, 0.0
-        if self._trail is not None and not self._trail.alone():
-            self._look_at = now + QUARANTINE / 4
+        if not self._turns.grants(now, busy=bool(self.stock.held)):
             return None
         random.shuffle(waiting)
         for queue in waiting:
             suspect = self._get(queue, deadline)
             if suspect is not None:
-                self._look_at = 0.0  # there may be more
+                self._turns.hurry()
                 return suspect
-        if self._trail is not None:
-            self._trail.free()
+        self._turns.free()
         return None
-
-    def _check_consumers(self, now: float, deadline: float) -> None:
-        """A quorum queue that is deleted and declared again does not always tell its consumers, and may count
-        them on."""
-        assert self._desk is not None
-        if not self._window or now < self._consumed_at + LOOK:
-            return
-        for queue in self._queues:
-            state = self._desk.desk(deadline).queue_declare(queue, passive=True, deadline=deadline)
-            if not state.consumers:
-                raise OperationalError(f"RabbitMQ has forgotten the consumer of {queue!r}; consuming anew.")
-            arguments = dict(self._topology.described(queue)[0].arguments)
-            if state.messages and not self._open and not arguments.get("x-single-active-consumer"):
-                self._starved += 1
-                if self._starved > STARVED:
-                    self._starved = 0
-                    raise OperationalError(f"RabbitMQ sends nothing of {queue!r}; consuming anew.")
 
     def _suspects_of(self, queue: str, deadline: float) -> int:
         assert self._desk is not None
@@ -478,7 +350,7 @@ class Intake:
             self._sort(channel.arrivals)
         if arrival is None:
             return None
-        self._open[arrival.delivery_tag] = None
+        self.stock.open[arrival.delivery_tag] = None
         message, marks, name = copies.plain(arrival)
         tag, crashes = tag_of(name), count_of(marks, CRASHES) or 1
         if arrival.redelivered or AGAIN in marks:
@@ -490,69 +362,18 @@ class Intake:
             return None
         if self._trail is not None:
             self._trail.took([tag])
-        self.held[queue, tag] = Held(arrival.delivery_tag, message, crashes)
-        self._suspect, self._alone_until = (queue, tag), _monotonic() + QUARANTINE
+        self.stock.held[queue, tag] = Held(arrival.delivery_tag, message, crashes)
+        self._turns.handed_out((queue, tag))
         return Delivery(queue, tag, message, crashes)
 
     # -- settling -------------------------------------------------------------------------------------------
 
     def settle(self, places: Sequence[Place]) -> None:
         """Acknowledge what is held there."""
-        held = self.held
+        held = self.stock.held
         self._done([one.delivery_tag for place in places if (one := held.pop(place, None)) is not None])
-        if self._suspect is not None and self._suspect not in held:
-            self._suspect, self._alone_until = None, 0.0
-            if self._trail is not None:
-                self._trail.free()
+        self._turns.settled(held)
 
     def _done(self, delivery_tags: Iterable[int]) -> None:
-        """Acknowledge: one frame for all up to the oldest that is still open, one for each of the others."""
-        channel, opened = self._channel, self._open
-        closing = set(delivery_tags)
-        if channel is None or not closing:
-            return
-        upto = 0
-        front: list[int] = []
-        for delivery_tag in opened:
-            if delivery_tag not in closing:
-                break
-            front.append(delivery_tag)
-        for upto in front:
-            del opened[upto]
-        closing.difference_update(front)
-        if upto:
-            channel.ack(upto, multiple=True)
-        for delivery_tag in sorted(closing):
-            del opened[delivery_tag]
-            channel.ack(delivery_tag)
-
-
-def _moved(doubt: Doubtful, what: str, *, is_here: bool = False) -> Post | Outgoing | None:
-    """The copy that takes the place of a delivery that came back; None when it is handed out here, or is
-    no more. `is_here`: another copy of the same publish is at this consumer as well."""
-    queue, message, crashes = doubt.queue, doubt.message, doubt.crashes
-    times = count_of(doubt.marks, PARKED) + 1
-    if what == "park":
-        again = {AGAIN: 1} if AGAIN in doubt.marks else {}
-        return copies.parked(queue, message, crashes, times, copies.PARKS[min(times, 3) - 1], **again)
-    if is_here and not doubt.is_suspect and what in ("run", "crash"):
-        return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1})
-    in_turmoil = doubt.patience > ASKS
-    if what == "run" and AGAIN in doubt.marks and not doubt.is_suspect and times <= (4 if in_turmoil else 1):
-        # The first copy is there, has been given back as well, and comes first; unless the server has died.
-        return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1})
-    if what == "run" and crashes:
-        return copies.suspect(queue, message, crashes)
-    if what != "crash":
-        return None
-    if doubt.is_suspect and not doubt.came_back:  # nobody has known it all the time: it runs now
-        return copies.suspect(queue, message, crashes, rename=False)
-    if doubt.came_back and not (AGAIN in doubt.marks and times <= 2):
-        if doubt.words:
-            return copies.suspect(queue, message, crashes + 1)
-        # Where a publish was in doubt another copy may be about to run: asked once more. Not for all, since
-        # suspects are asked about one by one.
-        marks = {AGAIN: 1} if AGAIN in doubt.marks and not doubt.is_suspect else {}
-        return copies.suspect(queue, message, crashes + 1, rename=False, **marks)
-    # A publish was in doubt, and the first copy is not known anywhere: it may be waiting before this one.
-    return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1}) if times == 1 else None
+        if self._channel is not None:
+            self.stock.acknowledge(self._channel, delivery_tags)

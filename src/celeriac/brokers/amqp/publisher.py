@@ -28,8 +28,8 @@ from celeriac.brokers.routing import unroutable
 from celeriac.exceptions import EncodeError, OperationalError, QueueNotFound
 from celeriac.transport.amqp.channel import Channel
 from celeriac.transport.amqp.values import Blocked, ChannelClosed, Refused
+from celeriac.utils.identity import delivery_tag
 from celeriac.wire.amqp import AGAIN, DUE
-from celeriac.wire.identity import delivery_tag
 from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["Post", "Publisher", "sendable"]

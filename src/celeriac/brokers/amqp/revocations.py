@@ -29,7 +29,7 @@ from celeriac.transport.amqp.channel import Channel
 from celeriac.transport.amqp.link import Link
 from celeriac.transport.amqp.url import AmqpServer
 from celeriac.transport.amqp.values import Arrival, ChannelClosed
-from celeriac.wire.identity import uuid
+from celeriac.utils.identity import uuid
 
 __all__ = ["Revocations"]
 

@@ -1,0 +1,47 @@
+"""What takes the place of a delivery that came back.
+
+1. `replacement`: the copy to publish for a verdict (`suspects.py`), or None. Pure.
+
+Not here: the copies themselves (`copies.py`), publishing and acknowledging (`intake.py`).
+"""
+
+from __future__ import annotations
+
+from celeriac.brokers.amqp import copies
+from celeriac.brokers.amqp.publisher import Post
+from celeriac.brokers.amqp.suspects import ASKS, Doubtful
+from celeriac.brokers.base import Outgoing
+from celeriac.wire.amqp import AGAIN, PARKED, count_of
+
+__all__ = ["replacement"]
+
+
+def replacement(doubt: Doubtful, what: str, *, is_here: bool = False) -> Post | Outgoing | None:
+    """The copy that takes the place of a delivery that came back; None when it is handed out here, or is
+    no more. `is_here`: another copy of the same publish is at this consumer as well."""
+    queue, message, crashes = doubt.queue, doubt.message, doubt.crashes
+    times = count_of(doubt.marks, PARKED) + 1
+    if what == "park":
+        again = {AGAIN: 1} if AGAIN in doubt.marks else {}
+        return copies.parked(queue, message, crashes, times, copies.PARKS[min(times, 3) - 1], **again)
+    if is_here and not doubt.is_suspect and what in ("run", "crash"):
+        return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1})
+    in_turmoil = doubt.patience > ASKS
+    if what == "run" and AGAIN in doubt.marks and not doubt.is_suspect and times <= (4 if in_turmoil else 1):
+        # The first copy is there, has been given back as well, and comes first; unless the server has died.
+        return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1})
+    if what == "run" and crashes:
+        return copies.suspect(queue, message, crashes)
+    if what != "crash":
+        return None
+    if doubt.is_suspect and not doubt.came_back:  # nobody has known it all the time: it runs now
+        return copies.suspect(queue, message, crashes, rename=False)
+    if doubt.came_back and not (AGAIN in doubt.marks and times <= 2):
+        if doubt.words:
+            return copies.suspect(queue, message, crashes + 1)
+        # Where a publish was in doubt another copy may be about to run: asked once more. Not for all, since
+        # suspects are asked about one by one.
+        marks = {AGAIN: 1} if AGAIN in doubt.marks and not doubt.is_suspect else {}
+        return copies.suspect(queue, message, crashes + 1, rename=False, **marks)
+    # A publish was in doubt, and the first copy is not known anywhere: it may be waiting before this one.
+    return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1}) if times == 1 else None

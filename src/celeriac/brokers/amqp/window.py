@@ -1,0 +1,142 @@
+"""How much the server sends ahead: the consumers of one channel and their prefetch.
+
+1. `Window.widen`: consumes with a window that fits what is asked for. `Window.stop`: nothing is sent ahead
+   any more. `Window.is_too_wide`: stop it, and begin with a narrower one.
+2. `Window.check`: notices that the server has forgotten our consumers, or sends them nothing.
+
+Calls take arrivals in (`Channel.arrivals`); who calls sorts them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from celeriac.brokers.amqp.lines import Desk
+from celeriac.brokers.amqp.topology import Topology
+from celeriac.exceptions import OperationalError
+from celeriac.transport.amqp.channel import Channel
+
+__all__ = ["Window"]
+
+#: Windows are exact up to this; above, they are powers of two.
+EXACT: Final = 8
+#: Seconds for which a window must have been too wide before it is narrowed.
+PATIENCE: Final = 1.0
+#: Seconds for which a consumer is new: the server need not have counted it yet.
+NEW: Final = 1.5
+#: Such looks in a row at which messages waited and none came, after which we consume anew.
+STARVED: Final = 2
+#: Seconds for what the server has sent already.
+ON_ITS_WAY: Final = 0.02
+_monotonic = time.monotonic
+
+
+class Window:
+    """Used by one thread.
+
+    Args:
+        timeout: seconds for each question to the server.
+
+    Attributes:
+        size: messages that the server may have sent ahead of each queue; 0: nothing is consumed.
+        queue_of: queues by consumer tag.
+        starved: looks in a row at which messages waited and none came. Whoever sorts arrivals sets it to 0.
+    """
+
+    def __init__(self, queues: Sequence[str], topology: Topology, timeout: float) -> None:
+        self._queues = queues
+        self._topology = topology
+        self._timeout = timeout
+        self.size = 0
+        self.queue_of: dict[str, str] = {}
+        self.starved = 0
+        self._consumers: list[str] = []  # their tags; the same place in it is always the same queue's
+        self._narrow_at = 0.0
+        self._consumed_at = 0.0
+
+    def reset(self) -> None:
+        """The channel is another one."""
+        self.size = 0
+        self._consumers.clear()
+
+    def is_too_wide(self, need: int, now: float) -> bool:
+        """Whether the window has been too wide for `need` messages for a while: stop it first."""
+        if _fitting(need) >= self.size:
+            self._narrow_at = now + PATIENCE
+            return False
+        return now >= self._narrow_at
+
+    def widen(self, channel: Channel, need: int, now: float) -> None:
+        """Have `need` messages sent ahead, if it is less so far."""
+        size = _fitting(need)
+        if size > self.size:
+            self._consume(channel, size)
+            self._narrow_at = now + PATIENCE
+
+    def _consume(self, channel: Channel, size: int) -> None:
+        """Have that much sent ahead of each queue. A window is widened by another consumer beside the first:
+        what is on its way to one that is cancelled goes back as if it had been delivered (quorum queues)."""
+        deadline = _monotonic() + self._timeout
+        channel.qos(size - self.size, deadline=deadline)
+        for queue in self._queues:
+            tag = f"c{len(self._consumers)}"
+            self._consumers.append(tag)
+            self.queue_of[tag] = queue
+            channel.consume(queue, tag, deadline=deadline)
+        self.size = size
+        self._consumed_at = _monotonic()
+
+    def stop(self, channel: Channel, delivered: int) -> None:
+        """Have nothing sent ahead from now on.
+
+        Args:
+            delivered: deliveries that are not acknowledged, beside those in `channel.arrivals`.
+        """
+        if not self.size:
+            return
+        self._await_full(channel, delivered)
+        self.size = 0
+        for tag in self._consumers:
+            channel.cancel(tag, deadline=_monotonic() + self._timeout)
+        self._consumers.clear()
+
+    def _await_full(self, channel: Channel, delivered: int) -> None:
+        """Let what is on its way arrive, for a moment: a quorum queue takes back as if it had been delivered
+        what meets a cancelled consumer."""
+        deadline = _monotonic() + ON_ITS_WAY
+        missing = self.size * len(self._queues) - delivered
+        while len(channel.arrivals) < missing and _monotonic() < deadline:
+            channel.link.read(ON_ITS_WAY / 4)
+
+    def check(self, desk: Desk, *, has_open: bool, now: float) -> None:
+        """A quorum queue that is deleted and declared again does not always tell its consumers, and may count
+        them on.
+
+        Raises:
+            OperationalError: nothing would come any more; connect anew.
+        """
+        if not self.size or now < self._consumed_at + NEW:
+            return
+        deadline = now + self._timeout
+        for queue in self._queues:
+            state = desk.desk(deadline).queue_declare(queue, passive=True, deadline=deadline)
+            if not state.consumers:
+                raise OperationalError(f"RabbitMQ has forgotten the consumer of {queue!r}; consuming anew.")
+            arguments = dict(self._topology.described(queue)[0].arguments)
+            if state.messages and not has_open and not arguments.get("x-single-active-consumer"):
+                self.starved += 1
+                if self.starved > STARVED:
+                    self.starved = 0
+                    raise OperationalError(f"RabbitMQ sends nothing of {queue!r}; consuming anew.")
+
+
+def _fitting(need: int) -> int:
+    """The window for so many messages.
+
+    Example:
+        >>> _fitting(5), _fitting(9)
+        (5, 16)
+    """
+    return need if need <= EXACT else 1 << (need - 1).bit_length()
