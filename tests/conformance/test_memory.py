@@ -9,7 +9,7 @@ import pytest
 from celeriac.backends.memory import MemoryBackend
 from celeriac.brokers.memory import MemoryBroker
 from celeriac.brokers.memory.store import Waiting
-from celeriac.conformance import BrokerContract, ResultBackendContract
+from celeriac.conformance import BrokerContract, ChordContract, ResultBackendContract
 from celeriac.conformance.machine import Clock, Stores, broker_machine
 
 
@@ -26,6 +26,14 @@ class TestMemoryBroker(BrokerContract):
 
 
 class TestMemoryBackend(ResultBackendContract):
+    backend_class = MemoryBackend
+
+    @pytest.fixture
+    def url(self) -> str:
+        return f"memory://{uuid.uuid4().hex}"
+
+
+class TestMemoryChords(ChordContract):
     backend_class = MemoryBackend
 
     @pytest.fixture

@@ -2,6 +2,11 @@
 
 1. `ResultBackend`: batch-first, thread-safe, fork-safe.
 2. `Watch`: waiting for results to be stored; push, not polling.
+3. `ChordStore`: counting the members of a chord. A backend whose store can do it says
+   `BackendCapabilities.native_chord`, and has it as its attribute `chords`.
+
+A chord is counted as a SET OF TASK IDS, never as a number that goes up: a member that comes twice (its
+process died, its message was delivered again) counts once.
 """
 
 from __future__ import annotations
@@ -11,13 +16,24 @@ from typing import NamedTuple, Protocol
 
 from celeriac.brokers.base import ResultTarget, StoredResult
 
-__all__ = ["BackendCapabilities", "Mailbox", "ResultBackend", "ResultTarget", "StoredResult", "Watch"]
+__all__ = [
+    "BackendCapabilities",
+    "Chord",
+    "ChordStore",
+    "Mailbox",
+    "Opening",
+    "Part",
+    "ResultBackend",
+    "ResultTarget",
+    "StoredResult",
+    "Watch",
+]
 
 
 class BackendCapabilities(NamedTuple):
     push: bool = True
     expiry: bool = True
-    native_chord: bool = False
+    native_chord: bool = False  # its attribute `chords` is a `ChordStore`
     stores: bool = True  # False: `disabled://`, every result is thrown away
     verbatim: bool = True  # False: documents come back with the same meaning, in other bytes
     shared: bool = True  # False: results are sent to the process that made the call; see `Mailbox`
@@ -88,3 +104,91 @@ class ResultBackend(Protocol):
     def describe(self) -> str: ...
 
     def close(self) -> None: ...
+
+
+# -- chords -----------------------------------------------------------------------------------------------
+
+
+class Opening(NamedTuple):
+    """A chord that is about to be sent.
+
+    Attributes:
+        chord_id: the id of its header's group.
+        size: how many members will come; 0: not known yet, `ChordStore.seal_chord` will say it.
+        body: the call that follows, encoded, when it is too big to be in every member; else None.
+        ttl: seconds for which everything about the chord is kept after the last thing that happened to it;
+            None: for ever (until it is closed).
+    """
+
+    chord_id: str
+    size: int
+    body: bytes | None = None
+    ttl: float | None = None
+
+
+class Part(NamedTuple):
+    """The end of one member, as it arrives at its chord.
+
+    Attributes:
+        chord_id: see `Opening`.
+        task_id: the member; what is counted.
+        position: its index in the header; None: after all that have one.
+        payload: its state and value, encoded (`wire/results.py`); opaque to stores.
+        size: how many members there are, as this one's message says it; 0: it does not say. A chord that
+            is not known to the store (it never was, or was forgotten) is opened by it when it is not 0.
+        ttl: see `Opening`.
+        extra: it was added to the chord later: it makes the chord bigger by one, once, as `grow_chord` does.
+    """
+
+    chord_id: str
+    task_id: str
+    position: int | None
+    payload: bytes
+    size: int = 0
+    ttl: float | None = None
+    extra: bool = False
+
+
+class Chord(NamedTuple):
+    """What is known of an open chord: `payloads` of those who have arrived, in order of their position."""
+
+    size: int
+    body: bytes | None
+    payloads: Sequence[bytes]
+
+
+class ChordStore(Protocol):
+    """Counts chords. Batch-first, thread-safe and fork-safe; raises `OperationalError` when it cannot. It
+    uses its backend's connections and is closed with it; `ResultBackend.expire` covers it.
+
+    A chord is complete when its size is known and as many different members have arrived. Whoever sends a
+    chord opens it first; so a member of a chord that was never opened is one of another program, which counts
+    by itself, and completes nothing here.
+    """
+
+    def open_chords(self, openings: Sequence[Opening]) -> None:
+        """Make chords known, before their members are sent. Again: the same; what has arrived stays."""
+
+    def seal_chord(self, chord_id: str, size: int) -> None:
+        """Say how many members a chord has that was opened with size 0. The last of them must not have been
+        sent yet: it, not this, completes the chord."""
+
+    def grow_chord(self, chord_id: str, ids: Sequence[str]) -> None:
+        """`ids` will arrive, too. Each counts once, however often it is said. A member that has not arrived
+        itself must be the one who says it: then the chord cannot be complete before."""
+
+    def arrive(self, parts: Sequence[Part]) -> Sequence[bool]:
+        """Record members; of one that comes again the first payload stays.
+
+        Returns, for each, whether it is THE ONE that completes its chord. Among all members of a chord, in
+        all processes, that is one task id: it is recorded with the chord, and True is answered again when it
+        comes again, as its process may have died before it did anything about it. For all others it is False
+        for ever, also after the chord was closed.
+        """
+
+    def load_chord(self, chord_id: str) -> Chord | None:
+        """What has arrived; None: closed, or not known."""
+
+    def close_chord(self, chord_id: str) -> None:
+        """Forget body and payloads; who completed it is remembered for the chord's ttl (for a day if that is
+        None)."""

@@ -1,6 +1,7 @@
 """The contracts of the seams as test classes, shipped; a new broker or backend subclasses them.
 
-1. `BrokerContract`, `ResultBackendContract`: every sentence of the seams' docstrings is a test.
+1. `BrokerContract`, `ResultBackendContract`, `ChordContract`: every sentence of the seams' docstrings is
+   a test.
 2. `broker_machine`: random histories of a broker, checked after every step against a pure model.
 
 Bind an implementation in a test module of its own (needs pytest and hypothesis):
@@ -23,6 +24,7 @@ import pytest
 
 pytest.register_assert_rewrite(
     "celeriac.conformance.administration",
+    "celeriac.conformance.chords",
     "celeriac.conformance.connections",
     "celeriac.conformance.kit",
     "celeriac.conformance.leasing",
@@ -33,13 +35,14 @@ pytest.register_assert_rewrite(
 )
 
 from celeriac.conformance.administration import AdministrationContract  # noqa: E402
+from celeriac.conformance.chords import ChordContract  # noqa: E402
 from celeriac.conformance.connections import ConnectionContract  # noqa: E402
 from celeriac.conformance.leasing import LeaseContract  # noqa: E402
 from celeriac.conformance.publishing import PublishContract  # noqa: E402
 from celeriac.conformance.receiving import ReceiveContract  # noqa: E402
 from celeriac.conformance.results import ResultBackendContract  # noqa: E402
 
-__all__ = ["BrokerContract", "ResultBackendContract"]
+__all__ = ["BrokerContract", "ChordContract", "ResultBackendContract"]
 
 
 class BrokerContract(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 __all__ = ["Board", "Watcher", "board", "store_name"]
 
@@ -28,6 +28,9 @@ class Board:
         self._lock = threading.Lock()
         self._documents: dict[str, tuple[bytes, float | None]] = {}
         self._watchers: set[Watcher] = set()
+        #: Chords by id (`backends/memory.py`); touch them with `chords_lock` held.
+        self.chords: dict[str, Any] = {}
+        self.chords_lock = threading.Lock()
 
     def put(self, task_id: str, document: bytes, *, expires: float | None) -> None:
         """Store `document`; it expires at `expires` (epoch seconds), never when None. Tells the watchers."""

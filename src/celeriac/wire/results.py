@@ -3,7 +3,8 @@
 1. `encode_result`: state and value of a task as the bytes a result store keeps. On the path of every task.
 2. `decode_result`: the way back, as a `ResultMeta`.
 3. `encode_group`, `decode_group`: the saved structure of a group's results.
-4. Re-exports: `describe_exception`, `rebuild_exception`.
+4. `encode_part`, `decode_part`: what a member of a chord leaves for the chord's body.
+5. Re-exports: `describe_exception`, `rebuild_exception`.
 
 A failure's value is the description of its exception (`errors.py`), whatever the serializer.
 
@@ -25,9 +26,11 @@ from celeriac.wire.saferepr import saferepr
 __all__ = [
     "ResultMeta",
     "decode_group",
+    "decode_part",
     "decode_result",
     "describe_exception",
     "encode_group",
+    "encode_part",
     "encode_result",
     "rebuild_exception",
 ]
@@ -256,3 +259,43 @@ def decode_group(document: bytes, serializer: str = "json") -> Any:
     if not isinstance(value, dict) or not isinstance(value.get("result"), (list, tuple)):
         raise _no_document(value, "a group's document: it must be an object with a result")
     return value["result"]
+
+
+# -- parts of chords --------------------------------------------------------------------------------------
+
+
+def encode_part(task_id: str, state: str, value: Any, serializer: str = "json") -> bytes:
+    """Return what is stored of a chord's member when it ends: ``[1, id, state, value]``, as Celery has it.
+
+    Args:
+        task_id: the member.
+        state: the state it ended in.
+        value: its result; for FAILURE and REVOKED the exception.
+        serializer: the setting `result_serializer`.
+
+    Raises:
+        EncodeError: the serializer cannot write the value.
+
+    Example:
+        >>> encode_part("a-1", "SUCCESS", 3)
+        b'[1, "a-1", "SUCCESS", 3]'
+    """
+    if state in states.EXCEPTION_STATES and issubclass(type(value), BaseException):
+        value = describe_exception(_cause(value))
+    if serializer == "json":
+        quote = json.quote
+        return f"[1, {quote(task_id)}, {quote(state)}, {json.dumps_text(value)}]".encode("ascii")
+    return serialization.dumps([1, task_id, state, value], serializer)[2]
+
+
+def decode_part(payload: bytes, serializer: str = "json") -> tuple[str, str, Any]:
+    """Return the (task id, state, value) of `payload`, which another program may have written.
+
+    Raises:
+        DecodeError: it is not such a part.
+    """
+    value = _load(payload, serializer)
+    fits = isinstance(value, (list, tuple)) and len(value) == 4
+    if not fits or type(value[1]) is not str or type(value[2]) is not str:
+        raise DecodeError("not a part of a chord: it must be a list of a number, an id, a state and a value")
+    return value[1], value[2], value[3]
