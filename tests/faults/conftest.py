@@ -44,10 +44,23 @@ def client(store: Store) -> Iterator[Celeriac]:
     app.close()
 
 
+def nodes(start: Callable[..., Node]) -> Iterator[Callable[..., Node]]:
+    """What the fixture `node` yields: `start`; at the end whatever is left of what it started is killed."""
+    started: list[Node] = []
+
+    def remembered(*arguments: Any, **options: Any) -> Node:
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    yield remembered
+    for found in started:
+        if found.process is not None and found.process.poll() is None:
+            found.kill()
+
+
 @pytest.fixture
 def node(store: Store, journal: Journal, tmp_path: Path) -> Iterator[Callable[..., Node]]:
     """Starts workers, with `extra` in their environment; kills what is left of them at the end."""
-    nodes: list[Node] = []
 
     def start(
         *arguments: str,
@@ -56,14 +69,7 @@ def node(store: Store, journal: Journal, tmp_path: Path) -> Iterator[Callable[..
         extra: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Node:
-        env = environment(store.broker, store.backend, journal.path, {**store.conf, **(conf or {})}) | dict(
-            extra or {}
-        )
-        found = Node(env, *arguments, name=name, log=tmp_path / f"{name}.log", **kwargs)
-        nodes.append(found)
-        return found
+        env = environment(store.broker, store.backend, journal.path, {**store.conf, **(conf or {})})
+        return Node({**env, **(extra or {})}, *arguments, name=name, log=tmp_path / f"{name}.log", **kwargs)
 
-    yield start
-    for found in nodes:
-        if found.process is not None and found.process.poll() is None:
-            found.kill()
+    yield from nodes(start)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults.conftest import LENT
+from tests.faults.conftest import LENT, client, journal, nodes
 from tests.faults.harness import Journal, Node, environment
 from tests.faults.stores import KINDS, Store
 
-from celeriac import Celeriac
+__all__ = ["client", "journal", "node", "store"]
 
 
 @pytest.fixture
@@ -22,22 +22,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def client(store: Store) -> Iterator[Celeriac]:
-    app = Celeriac("client", broker=store.broker, backend=store.backend, set_as_current=False)
-    app.conf.update(task_default_queue="faults", **store.conf)
-    yield app
-    app.close()
-
-
-@pytest.fixture
 def node(store: Store, journal: Journal, tmp_path: Path) -> Iterator[Callable[..., Node]]:
     """Starts workers; kills what is left of them at the end."""
-    nodes: list[Node] = []
 
     def start(
         *arguments: str, name: str = "n1", conf: dict[str, Any] | None = None, switches: str = "", **env: str
@@ -47,13 +33,7 @@ def node(store: Store, journal: Journal, tmp_path: Path) -> Iterator[Callable[..
             "TASKS_SWITCHES": switches,
             **env,
         }
-        found = Node(
-            variables, *arguments, name=name, log=tmp_path / f"{name}.log", app="tests.process.tasks"
-        )
-        nodes.append(found)
-        return found
+        log = tmp_path / f"{name}.log"
+        return Node(variables, *arguments, name=name, log=log, app="tests.process.tasks")
 
-    yield start
-    for found in nodes:
-        if found.process is not None and found.process.poll() is None:
-            found.kill()
+    yield from nodes(start)

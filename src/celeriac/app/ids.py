@@ -10,8 +10,8 @@ import os
 import threading
 import uuid
 
-from celeriac.wire.identity import origin
-from celeriac.wire.identity import uuid as new_id
+from celeriac.utils.identity import origin
+from celeriac.utils.identity import uuid as new_id
 
 __all__ = ["local", "new_id", "origin", "reply_id"]
 

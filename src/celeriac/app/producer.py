@@ -26,7 +26,8 @@ from celeriac.app.routes import Destination
 from celeriac.app.stack import Running, current_parent
 from celeriac.brokers.base import Outgoing
 from celeriac.exceptions import ImproperlyConfigured
-from celeriac.utils.bulk import Composed, collector_paused, uuids
+from celeriac.utils.bulk import Composed, collector_paused
+from celeriac.utils.identity import uuids
 from celeriac.wire import json
 from celeriac.wire.protocol import write
 

@@ -15,7 +15,8 @@ from celeriac.canvas.base import Signature, maybe_signature
 from celeriac.canvas.shape import Sending
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.utils import uuid
-from celeriac.utils.bulk import collector_paused, uuids
+from celeriac.utils.bulk import collector_paused
+from celeriac.utils.identity import uuids
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from os import urandom
-from typing import Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
+
+from celeriac.utils.identity import uuid as _random
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 __all__ = ["cached_property", "gen_unique_id", "get_full_cls_name", "noop", "uuid"]
-
-_VARIANT = "89ab"
 
 
 def uuid(_uuid: Callable[[], UUID | str] | None = None) -> str:
     """Return a new random id (UUID version 4) as a string.
-
-    Written out because it is on the path of every `delay()`: a fifth of the time of ``str(uuid4())``.
 
     Args:
         _uuid: called instead, when given.
@@ -31,11 +30,7 @@ def uuid(_uuid: Callable[[], UUID | str] | None = None) -> str:
         >>> len(uuid()), uuid()[14]
         (36, '4')
     """
-    if _uuid is not None:
-        return str(_uuid())
-    digits = urandom(16).hex()
-    variant = _VARIANT[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    return _random() if _uuid is None else str(_uuid())
 
 
 gen_unique_id = uuid

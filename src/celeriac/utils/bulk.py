@@ -2,24 +2,19 @@
 
 1. `collector_paused`: no garbage collection while many objects are made that are all still needed. It would
    go through all of them again and again and find nothing: half the time of a batch of 20,000 messages.
-2. `uuids`: many ids from one read of the system's randomness.
-3. `Composed`: a sequence whose parts are made when they are asked for.
+2. `Composed`: a sequence whose parts are made when they are asked for.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeVar, overload
 
-__all__ = ["Composed", "collector_paused", "uuids"]
+__all__ = ["Composed", "collector_paused"]
 
 T = TypeVar("T")
-
-_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
-_AT_ONCE = 4096
 
 
 @contextmanager
@@ -39,23 +34,6 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def uuids(n: int) -> Iterator[str]:
-    """Yield `n` new random ids, as `celeriac.utils.uuid` makes them.
-
-    Example:
-        >>> [len(id) for id in uuids(2)]
-        [36, 36]
-    """
-    for start in range(0, n, _AT_ONCE):
-        some = min(_AT_ONCE, n - start)
-        digits = os.urandom(16 * some).hex()
-        for at in range(0, 32 * some, 32):
-            yield (
-                f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}-4{digits[at + 13 : at + 16]}-"
-                f"{_VARIANT[digits[at + 16]]}{digits[at + 17 : at + 20]}-{digits[at + 20 : at + 32]}"
-            )
 
 
 class Composed(Sequence[T], Generic[T]):

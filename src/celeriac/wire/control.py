@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from celeriac.utils.identity import uuid
 from celeriac.wire import serialization
 from celeriac.wire.call import ProtocolError, refuse
-from celeriac.wire.identity import uuid
 from celeriac.wire.message import Message
 
 __all__ = [

@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from celeriac.utils.identity import delivery_tag, origin, uuid
 from celeriac.wire import call as check
 from celeriac.wire import compression as _compression
 from celeriac.wire import json, moments, protocol1, serialization
 from celeriac.wire.call import Call, ProtocolError
-from celeriac.wire.identity import delivery_tag, origin, uuid
 from celeriac.wire.message import Message
 from celeriac.wire.protocol1 import write_v1
 from celeriac.wire.republish import retry, with_headers

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from celeriac.utils.identity import delivery_tag
 from celeriac.wire import compression as _compression
 from celeriac.wire import json, moments, serialization
 from celeriac.wire.call import Call
-from celeriac.wire.identity import delivery_tag
 from celeriac.wire.message import Message
 from celeriac.wire.saferepr import REPR_LIMIT, saferepr
 

@@ -60,7 +60,7 @@ class Revocations:
         self._calls = 0
         self._lost_since: float | None = None
 
-    def revoke(self, ids: Sequence[str], ttl: float) -> None:
+    def revoke(self, ids: Sequence[str], *, ttl: float) -> None:
         """See `Broker.revoke`."""
         if ids:
             self._append({"ids": list(ids), "until": time.time() + ttl}, self._server.timeout)

@@ -13,14 +13,16 @@ from celeriac.brokers.redis.routes import run_by_key
 from celeriac.brokers.redis.scripts import DROP, PURGE, REVIVE, REVOKE, REVOKED
 from celeriac.transport.redis.link import Link, Refused, pack
 from celeriac.transport.redis.pool import Pool
+from celeriac.utils.identity import tagged_at
 from celeriac.wire import moments, virtual
-from celeriac.wire.identity import tagged_at
 from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["Inspector"]
 
 
 class Inspector:
+    """Its methods are those of `celeriac.brokers.base.Broker`."""
+
     def __init__(self, pool: Pool, layout: Layout) -> None:
         self._pool = pool
         self._layout = layout
@@ -37,7 +39,10 @@ class Inspector:
         lists = self._ready(queue)
         return sum(self._ask([(key, (b"LLEN", key)) for key in lists]))
 
-    def stats(self, queue: str) -> QueueStats:
+    def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
+        return [self._stats(queue) for queue in queues]
+
+    def _stats(self, queue: str) -> QueueStats:
         names = self._layout.queue(queue)
         lists = self._ready(queue)
         now, leases, delayed, dead, *lengths = self._ask(
@@ -80,7 +85,7 @@ class Inspector:
                 since = max(since, moments.epoch(eta))
         return max(0.0, now - since)
 
-    def browse(self, queue: str, limit: int, offset: int) -> Sequence[Message | Unreadable]:
+    def browse(self, queue: str, limit: int, offset: int = 0) -> Sequence[Message | Unreadable]:
         lists = self._ready(queue)
         lengths = self._ask([(key, (b"LLEN", key)) for key in lists])
         commands: list[tuple[bytes, tuple[Any, ...]]] = []
@@ -98,7 +103,7 @@ class Inspector:
         keys = (names.delayed, names.suspects, *names.lists)
         return int(self._pool.run(keys[0], lambda link, until: PURGE.run(link, keys, (), until)))
 
-    def dead(self, queue: str, limit: int, offset: int) -> Sequence[DeadLetter]:
+    def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
         names = self._layout.queue(queue)
         window = (b"ZRANGE", names.dead, offset, offset + limit - 1, b"WITHSCORES")
         [reply] = self._ask([(names.dead, window)]) if limit > 0 else [[]]
@@ -127,7 +132,7 @@ class Inspector:
         keys = (names.dead, names.letters)
         return int(self._pool.run(keys[0], lambda link, until: DROP.run(link, keys, tuple(ids), until)))
 
-    def revoke(self, ids: Sequence[str], ttl: float) -> None:
+    def revoke(self, ids: Sequence[str], *, ttl: float) -> None:
         keys = (self._layout.shared("revoked"),)
         args: list[str | int] = [int(ttl * 1000), *ids]
         self._pool.run(keys[0], lambda link, until: REVOKE.run(link, keys, args, until))
