@@ -22,6 +22,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, Final, NamedTuple
 
 from celeriac import states
+from celeriac.backends.values import open_document, result_of, value_of
 from celeriac.exceptions import DecodeError, EncodeError
 from celeriac.wire import json, pickles, serialization
 from celeriac.wire.errors import describe_exception
@@ -77,7 +78,7 @@ def row_of(task_id: str, document: bytes, shape: Shape) -> TaskRow:
         b'[1, 2]'
     """
     try:
-        read = _open(document, shape.serializer)
+        read = open_document(document, shape.serializer)
     except DecodeError:
         return TaskRow(task_id, None, document)
     if not isinstance(read, dict) or not isinstance(read.get("status"), str):
@@ -106,11 +107,6 @@ def row_of(task_id: str, document: bytes, shape: Shape) -> TaskRow:
         _text(get("queue")),
         column(stamps) if stamps else None,
     )
-
-
-def _open(document: bytes, serializer: str) -> Any:
-    """The document; of JSON, the values inside stay as they are written."""
-    return json.loads_plain(document) if serializer == "json" else _loads(document, serializer)
 
 
 class _Column:
@@ -165,7 +161,7 @@ def document_of(row: TaskRow, shape: Shape) -> bytes:
     try:
         document: dict[str, Any] = {
             "status": row.status,
-            "result": _result(row, shape.serializer),
+            "result": result_of(row.status, row.result, shape.serializer),
             "traceback": row.traceback,
             "children": _shown(row.children, shape.serializer) or [],
             "date_done": None if done is None else done.isoformat(),
@@ -195,32 +191,10 @@ def document_of(row: TaskRow, shape: Shape) -> bytes:
         )
 
 
-def _result(row: TaskRow, serializer: str) -> Any:
-    value = _value(row.result, serializer)
-    if not isinstance(value, pickles.Stranger):
-        return value
-    if row.status not in states.EXCEPTION_STATES:
-        raise DecodeError(f"it was pickled as an object of the class {value.module}.{value.name}")
-    return pickles.described(value)
-
-
-def _value(column: bytes | None, serializer: str) -> Any:
-    if column is None:
-        return None
-    column = bytes(column)
-    if pickles.is_pickle(column) and serializer != "pickle":
-        return pickles.loads(column)
-    if serializer == "json":
-        return json.loads_plain(column)
-    if serializer == "pickle" and not pickles.is_pickle(column):
-        return json.loads(column)
-    return _loads(column, serializer)
-
-
 def _shown(column: bytes | None, serializer: str) -> Any:
     """What is there to be shown only: when it cannot be read, the result is worth reading still."""
     try:
-        value = _value(column, serializer)
+        value = value_of(column, serializer)
     except DecodeError:
         return None
     return repr(value) if isinstance(value, pickles.Stranger) else value
@@ -228,13 +202,6 @@ def _shown(column: bytes | None, serializer: str) -> Any:
 
 def _unreadable(reason: str, shape: Shape) -> bytes:
     return _Column(shape.serializer)({"unreadable": reason})
-
-
-def _loads(data: bytes, serializer: str) -> Any:
-    codec = serialization.find(serializer)
-    return serialization.loads(
-        data, codec.content_type, codec.content_encoding, frozenset({codec.content_type})
-    )
 
 
 def _text(value: Any) -> str | None:
@@ -247,7 +214,7 @@ def _text(value: Any) -> str | None:
 def column_of_group(document: bytes, shape: Shape) -> bytes:
     """The column `result` of a saved group's row."""
     try:
-        read = _open(document, shape.serializer)
+        read = open_document(document, shape.serializer)
     except DecodeError:
         read = None
     if not isinstance(read, Mapping) or "result" not in read:
@@ -263,7 +230,7 @@ def document_of_group(column: bytes | None, shape: Shape) -> bytes:
     if column.startswith(_OPAQUE):
         return column[len(_OPAQUE) :]
     try:
-        structure = pickles.tuple_of(_value(column, shape.serializer))
+        structure = pickles.tuple_of(value_of(column, shape.serializer))
     except DecodeError as exc:
         return _unreadable(f"The saved group cannot be read: {exc}", shape)
     return _Column(shape.serializer)({"result": structure})
