@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import aclosing, closing
+from typing import Any, Self, TextIO
 
-from celeriac import _state, states
-from celeriac.result.base import ResultBase, read_document
-from celeriac.result.waiting import arrivals, refuse_inside_task, wait_async
-
-if TYPE_CHECKING:
-    from celeriac.app.base import Celeriac
-    from celeriac.backends.base import ResultBackend
+from celeriac.result.hub import arrivals_async, wait_async
+from celeriac.result.members import Callback, Members, OnMessage
+from celeriac.result.streams import Stream
+from celeriac.result.waiting import arrivals, refuse_inside_task
 
 __all__ = ["ResultSet"]
 
-OnMessage = Callable[[dict[str, Any]], Any] | None
-Callback = Callable[[str, Any], Any] | None
 
-
-class ResultSet(ResultBase):
+class ResultSet(Members):
     """Several results.
 
     Args:
@@ -33,140 +27,6 @@ class ResultSet(ResultBase):
         >>> ResultSet([EagerResult("a", 1, "SUCCESS"), EagerResult("b", 2, "SUCCESS")]).get()
         [1, 2]
     """
-
-    _app: Any = None
-
-    def __init__(
-        self, results: Iterable[Any], app: Celeriac | None = None, ready_barrier: Any = None, **kwargs: Any
-    ) -> None:
-        self.results: list[Any] = list(results)
-        if app is not None:
-            self._app = app
-
-    @property
-    def app(self) -> Any:
-        """Its app."""
-        found = self._app or next((result.app for result in self.results if result.app is not None), None)
-        return found if found is not None else _state.get_current_app()
-
-    @app.setter
-    def app(self, app: Any) -> None:
-        self._app = app
-
-    @property
-    def backend(self) -> ResultBackend:
-        """Its result store."""
-        leaf = next((leaf for leaf in self._leaves() if leaf.app is not None), self)
-        found: ResultBackend = self.app.backend if leaf is self else leaf.backend
-        return found
-
-    # -- members ---------------------------------------------------------------------------------------------
-
-    def add(self, result: Any) -> None:
-        """Add `result` unless it is in the set."""
-        if result not in self.results:
-            self.results.append(result)
-
-    def remove(self, result: Any) -> None:
-        """Remove a result, or the one with this id.
-
-        Raises:
-            KeyError: it is not in the set.
-        """
-        if result not in self.results:
-            raise KeyError(result)
-        self.results.remove(result)
-
-    def discard(self, result: Any) -> None:
-        """Remove a result if it is in the set."""
-        if result in self.results:
-            self.results.remove(result)
-
-    def update(self, results: Iterable[Any]) -> None:
-        """Add those that are not in the set."""
-        for result in results:
-            self.add(result)
-
-    def clear(self) -> None:
-        self.results.clear()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.results)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.results[index]
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def _leaves(self) -> Iterator[Any]:
-        """The single results in it, and in the sets in it."""
-        for result in self.results:
-            if isinstance(result, ResultSet):
-                yield from result._leaves()
-            else:
-                yield result
-
-    # -- state: one trip to the store for all of them --------------------------------------------------------
-
-    def _fetch(self) -> None:
-        """Read what is stored about those that are not known to be final."""
-        unfinished = self._unfinished()
-        if unfinished:
-            self._take(unfinished, self._store().load(list(unfinished)), None)
-
-    def _unfinished(self) -> dict[str, list[Any]]:
-        """Id → single results whose document must still be waited for."""
-        found: dict[str, list[Any]] = {}
-        for leaf in self._leaves():
-            for task_id in leaf._leaf_ids():
-                found.setdefault(task_id, []).append(leaf)
-        return found
-
-    def _store(self) -> ResultBackend:
-        leaf = next((leaf for leaf in self._leaves() if leaf._leaf_ids()), None)
-        found: ResultBackend = leaf._store() if leaf is not None else self.backend
-        return found
-
-    def _leaf_ids(self) -> list[str]:
-        """Ids whose documents must still be waited for."""
-        return list(self._unfinished())
-
-    def _states(self) -> list[str]:
-        self._fetch()
-        return [leaf._cache.status if leaf._cache is not None else states.PENDING for leaf in self._leaves()]
-
-    def ready(self) -> bool:
-        """True when all are there."""
-        return all(state in states.READY_STATES for state in self._states())
-
-    def waiting(self) -> bool:
-        """True when any is not there yet."""
-        return not self.ready()
-
-    def successful(self) -> bool:
-        """True when all have succeeded."""
-        return all(state == states.SUCCESS for state in self._states())
-
-    def failed(self) -> bool:
-        """True when any has failed."""
-        return states.FAILURE in self._states()
-
-    def completed_count(self) -> int:
-        """How many have succeeded."""
-        self._fetch()
-        return sum(result.successful() for result in self.results)
-
-    def maybe_throw(self, callback: Callback = None, propagate: bool = True) -> None:
-        """Raise the exception of the first that has failed."""
-        self._fetch()
-        for result in self.results:
-            result.maybe_throw(callback=callback, propagate=propagate)
-
-    maybe_reraise = maybe_throw
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
@@ -278,6 +138,57 @@ class ResultSet(ResultBase):
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return self.aget().__await__()
 
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """Yield single results as they become final."""
+        for leaf in [leaf for leaf in self._leaves() if leaf._cache is not None]:
+            yield leaf
+        unfinished = self._unfinished()
+        if not unfinished:
+            return
+        async with aclosing(arrivals_async(self._store(), list(unfinished))) as documents:
+            async for task_id, document in documents:
+                for leaf in self._take(unfinished, {task_id: document}, None):
+                    yield leaf
+                if not unfinished:
+                    return
+
+    def stream(self, timeout: float | None = None) -> Stream:
+        """What becomes of them: an `Update` for each state of each, as it is stored, until all have ended.
+        For ``for`` and ``async for``.
+
+        Args:
+            timeout: seconds for all of them; None waits for ever.
+
+        Raises:
+            TimeoutError: they had not all ended in time.
+        """
+        return Stream(list(self._leaves()), (), timeout)
+
+    def watch(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        *,
+        label: str | None = None,
+        file: TextIO | None = None,
+    ) -> list[Any]:
+        """Show how many are done until all are, then return their values, as `get` does.
+
+        A bar on a terminal and in notebooks (with `rich` installed a prettier one), a line now and then
+        elsewhere.
+
+        Args:
+            timeout: seconds; None waits for ever.
+            propagate: raise the first exception, once all are there.
+            label: what they are called.
+            file: where to; standard error by default.
+        """
+        from celeriac.result.watching import watch
+
+        leaves = list(self._leaves())
+        watch(leaves, self.stream(timeout), label or "tasks", file)
+        return self.get(propagate=propagate)
+
     def _arriving(
         self,
         timeout: float | None,
@@ -296,31 +207,6 @@ class ResultSet(ResultBase):
                 yield from self._take(unfinished, documents, on_message)
                 if not unfinished:
                     return
-
-    def _take(
-        self, unfinished: dict[str, list[Any]], documents: Mapping[str, bytes], on_message: OnMessage
-    ) -> list[Any]:
-        """Give documents to their results; return those that are final now, which are unfinished no more."""
-        if not documents:
-            return []
-        serializer = self.app.conf.result_serializer
-        taken: list[Any] = []
-        for task_id, document in documents.items():
-            meta = read_document(document, serializer)
-            if on_message is not None:
-                on_message(meta._asdict())
-            if meta.status in states.READY_STATES:
-                leaves = unfinished.pop(task_id, [])
-                for leaf in leaves:
-                    leaf._cache = meta
-                taken += leaves
-        return taken
-
-    def _values(self, propagate: bool) -> list[Any]:
-        return [
-            result._values(propagate) if isinstance(result, ResultSet) else _value(result)
-            for result in self.results
-        ]
 
     def then(
         self,
@@ -348,7 +234,7 @@ class ResultSet(ResultBase):
     # -- doing something about it ----------------------------------------------------------------------------
 
     def forget(self) -> None:
-        """Delete what is stored about them."""
+        """Delete what is stored about them and their parents."""
         for result in self.results:
             result.forget()
 
@@ -371,7 +257,3 @@ class ResultSet(ResultBase):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: [{', '.join(result.id for result in self.results)}]>"
-
-
-def _value(result: Any) -> Any:
-    return None if result.ignored else result.result

@@ -1,21 +1,22 @@
 """`AsyncResult`: state and value of one call, by its id.
 
 `get` waits in the caller's thread, ``await`` in its event loop; both are woken when the result is stored.
+`stream` gives every state on the way.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TextIO, TypeVar
 
 from celeriac import _state, exceptions, states
-from celeriac.exceptions import IncompleteStream
-from celeriac.result.base import ResultBase, exception_of, read_document, result_from_tuple
-from celeriac.result.waiting import arrivals, hub_of, refuse_inside_task, wait_async
-from celeriac.wire.results import ResultMeta
+from celeriac.result import family
+from celeriac.result.base import ResultBase, exception_of, read_document
+from celeriac.result.hub import hub_of, wait_async
+from celeriac.result.state import CallState
+from celeriac.result.streams import Stream
+from celeriac.result.waiting import arrivals, refuse_inside_task
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
@@ -25,13 +26,11 @@ __all__ = ["AsyncResult"]
 
 R_co = TypeVar("R_co", covariant=True)
 
-_PENDING = ResultMeta(states.PENDING)
-
 #: The id of the result that was made last: most likely of a call that was made a moment ago.
 _newest: list[str | None] = [None]
 
 
-class AsyncResult(ResultBase, Generic[R_co], kind="one"):
+class AsyncResult(CallState, Generic[R_co], kind="one"):
     """The result of one call.
 
     Args:
@@ -54,14 +53,6 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
 
     TimeoutError: ClassVar[Any] = exceptions.TimeoutError
 
-    #: Set by whoever publishes a call whose result nobody stores.
-    ignored: bool = False
-
-    _cache: ResultMeta | None = None
-    _children: list[Any] | None = None
-    _backend: ResultBackend | None = None
-    _task_name: str | None = None
-
     def __init__(
         self,
         id: str,
@@ -80,24 +71,6 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
             self._task_name = task_name
         if parent is not None:
             self.parent = parent
-
-    @property
-    def backend(self) -> ResultBackend:
-        """Its result store."""
-        return self._backend or self.app.backend
-
-    @backend.setter
-    def backend(self, backend: ResultBackend) -> None:
-        self._backend = backend
-
-    @property
-    def task_id(self) -> str:
-        """The id."""
-        return self.id
-
-    @task_id.setter
-    def task_id(self, task_id: str) -> None:
-        self.id = task_id
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
@@ -211,9 +184,48 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
         hub.listen(ids, listener)
         return self
 
+    def stream(self, timeout: float | None = None) -> Stream:
+        """What becomes of the call: an `Update` for its state now, if one is stored, and for each one that
+        follows; the last is its end. For ``for`` and ``async for``.
+
+        Args:
+            timeout: seconds until the end; None waits for ever.
+
+        Raises:
+            TimeoutError: it had not ended in time.
+            Exception: what a task before it in its chain raised.
+
+        Example:
+            ``for update in task.delay().stream(): print(update.state, update.progress)``
+        """
+        return Stream([self], self._parent_ids(), timeout)
+
+    def watch(
+        self, timeout: float | None = None, *, label: str | None = None, file: TextIO | None = None
+    ) -> R_co:
+        """Show how far the task is until it is there, then return its result, as `get` does.
+
+        A bar on a terminal and in notebooks (with `rich` installed a prettier one), a line now and then
+        elsewhere.
+
+        Args:
+            timeout: seconds; None waits for ever.
+            label: what it is called; the task's name, or its id, by default.
+            file: where to; standard error by default.
+        """
+        from celeriac.result.watching import watch
+
+        watch([self], self.stream(timeout), label or self._task_name or self.id, file)
+        return self.get()
+
     def _ids_to_watch(self, with_parents: bool) -> list[str]:
-        ids, parent = [self.id], self.parent
-        while with_parents and parent is not None:
+        return [self.id, *self._parent_ids()] if with_parents else [self.id]
+
+    def _parent_ids(self) -> list[str]:
+        """Ids of what came before it in its chain and is not known to have ended."""
+        ids: list[str] = []
+        parent = self.parent
+        while parent is not None:
             ids += parent._leaf_ids()
             parent = parent.parent
         return ids
@@ -236,151 +248,6 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
             elif meta.status in states.READY_STATES:
                 self._cache = meta
         return self._cache is not None
-
-    # -- state -----------------------------------------------------------------------------------------------
-
-    def _store(self) -> ResultBackend:
-        backend = self.backend
-        if not backend.capabilities.stores:
-            raise NotImplementedError(
-                "No result backend is configured, so nobody knows what became of a task. Set "
-                "`result_backend`, for example to 'redis://' or 'sqlite://'."
-            )
-        return backend
-
-    def _meta(self) -> ResultMeta:
-        if self._cache is None:
-            document = self._store().load([self.id]).get(self.id)
-            if document is None:
-                return _PENDING
-            meta = read_document(document, self.app.conf.result_serializer)
-            if meta.status not in states.READY_STATES:
-                return meta
-            self._cache = meta
-        return self._cache
-
-    def _leaf_ids(self) -> list[str]:
-        """Ids whose documents must still be waited for."""
-        return [] if self._cache is not None or self.ignored else [self.id]
-
-    @property
-    def _state(self) -> str:
-        return self._meta().status
-
-    @property
-    def state(self) -> str:
-        """One of `celeriac.states`, or one of the task's own. Unknown ids are ``PENDING``, too."""
-        return self._state
-
-    @property
-    def status(self) -> str:
-        """As `state`."""
-        return self._state
-
-    @property
-    def result(self) -> Any:
-        """The value when it succeeded, the exception when it failed, what was stored with any other state."""
-        return self._meta().result
-
-    @property
-    def info(self) -> Any:
-        """As `result`."""
-        return self._meta().result
-
-    def ready(self) -> bool:
-        """True when it has succeeded, failed or been revoked."""
-        return self._state in states.READY_STATES
-
-    def successful(self) -> bool:
-        """True when it has succeeded."""
-        return self._state == states.SUCCESS
-
-    def failed(self) -> bool:
-        """True when it has failed."""
-        return self._state == states.FAILURE
-
-    def exists(self) -> bool:
-        """True when anything is stored for the id; `state` says PENDING of ids that never were, too."""
-        return self._cache is not None or bool(self._store().load([self.id]))
-
-    @property
-    def traceback(self) -> str | None:
-        """The traceback of a failure, as text."""
-        return self._meta().traceback
-
-    @property
-    def date_done(self) -> datetime | None:
-        """When it ended (UTC)."""
-        text = self._meta().date_done
-        if text is None:
-            return None
-        done = datetime.fromisoformat(text)
-        return done if done.tzinfo is not None else done.replace(tzinfo=UTC)
-
-    @property
-    def children(self) -> list[Any] | None:
-        """Results of the calls the task made."""
-        if self._children is not None:
-            return self._children
-        meta = self._meta()
-        children = (
-            None if meta.children is None else [result_from_tuple(item, self.app) for item in meta.children]
-        )
-        if self._cache is not None:
-            self._children = children
-        return children
-
-    @property
-    def name(self) -> str | None:
-        """Name of the task (from the store only with `result_extended`)."""
-        return self._task_name or self._meta().name
-
-    @property
-    def args(self) -> Any:
-        """Arguments of the call, with `result_extended`."""
-        return self._meta().args
-
-    @property
-    def kwargs(self) -> Any:
-        """Keyword arguments of the call, with `result_extended`."""
-        return self._meta().kwargs
-
-    @property
-    def worker(self) -> str | None:
-        """The worker that ran it, with `result_extended`."""
-        return self._meta().worker
-
-    @property
-    def retries(self) -> int | None:
-        """How often it was retried, with `result_extended`."""
-        return self._meta().retries
-
-    @property
-    def queue(self) -> str | None:
-        """The queue it came from, with `result_extended`."""
-        return self._meta().queue
-
-    @property
-    def supports_native_join(self) -> bool:
-        """Groups of results are always waited for at once."""
-        return True
-
-    def throw(self, *args: Any, **kwargs: Any) -> Any:
-        """Raise its exception, with the worker's traceback as a note. (Celery's arguments are not used.)"""
-        raise exception_of(self._meta())
-
-    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], Any] | None = None) -> Any:
-        """Raise its exception if it has failed, otherwise return the result."""
-        if self.ignored:
-            return None
-        meta = self._meta()
-        if propagate and meta.status in states.PROPAGATE_STATES:
-            self.throw()
-        if callback is not None:
-            callback(self.id, meta.result)
-        return meta.result
-
-    maybe_reraise = maybe_throw
 
     # -- doing something about it ----------------------------------------------------------------------------
 
@@ -421,14 +288,7 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
         Raises:
             IncompleteStream: one is not there yet.
         """
-        waiting: deque[tuple[Any, Any]] = deque([(None, self)])
-        while waiting:
-            parent, node = waiting.popleft()
-            yield parent, node
-            if node.ready():
-                waiting.extend((node, child) for child in node.children or [])
-            elif not intermediate:
-                raise IncompleteStream(f"The result of task {node.id} is not there yet.")
+        return family.iterdeps(self, intermediate=intermediate)
 
     def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
         """Yield (result, value) for it and all its descendants, waiting for each; `kwargs` are `get`'s."""
@@ -452,14 +312,7 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
         Raises:
             IncompleteStream: one is not there yet.
         """
-        from celeriac.utils.graph import DependencyGraph
-
-        graph = DependencyGraph(formatter=formatter)
-        for parent, node in self.iterdeps(intermediate=intermediate):
-            graph.add_arc(node)
-            if parent is not None:
-                graph.add_edge(parent, node)
-        return graph
+        return family.graph_of(self, intermediate=intermediate, formatter=formatter)
 
     @property
     def graph(self) -> Any:
@@ -479,6 +332,8 @@ class AsyncResult(ResultBase, Generic[R_co], kind="one"):
             ids.append(node.id)
             node = node.parent
         return ids
+
+    # -- identity --------------------------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, AsyncResult):

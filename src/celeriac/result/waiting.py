@@ -1,21 +1,18 @@
-"""Waiting for result documents: pushed, not polled; in threads and in coroutines.
+"""Waiting for result documents in the caller's own thread: pushed, not polled.
 
-1. `arrivals`: documents of ids as they come, in the caller's own thread. Each thread keeps one watch.
-2. `wait_async`: the same for coroutines. One thread per result store (`Hub`) watches for all of them.
-3. `allow_join_result`: waiting inside a task is refused, because workers that all wait for each other wait
+1. `arrivals`: documents of ids as they come. Each thread keeps one watch.
+2. `allow_join_result`: waiting inside a task is refused, because workers that all wait for each other wait
    for ever; this allows it.
 
-Not here: what a document means to whoever waits (`one.py`, `many.py`).
+Not here: what a document means to whoever waits (`one.py`, `many.py`), waiting in coroutines (`hub.py`).
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
-import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
@@ -30,13 +27,10 @@ __all__ = [
     "allow_join_result",
     "arrivals",
     "denied_join_result",
-    "hub_of",
     "joins_allowed",
     "refuse_inside_task",
-    "wait_async",
+    "timed_out",
 ]
-
-logger = logging.getLogger("celeriac.result")
 
 _WOULD_BLOCK: Final = (
     "Never call result.get() within a task! The worker's processes may all come to wait for tasks that wait "
@@ -119,8 +113,12 @@ _local = _Local()
 
 
 def _forget_in_child() -> None:
-    global _local, _hubs, _hubs_lock
-    _local, _hubs, _hubs_lock = _Local(), weakref.WeakValueDictionary(), threading.Lock()
+    global _local
+    _local = _Local()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
 
 
 @contextmanager
@@ -149,7 +147,8 @@ def _watching(backend: ResultBackend, ids: Sequence[str]) -> Iterator[Watch]:
         kept.busy = False
 
 
-def _timed_out(ids: Sequence[str], timeout: float | None) -> exceptions.TimeoutError:
+def timed_out(ids: Sequence[str], timeout: float | None) -> exceptions.TimeoutError:
+    """The error of whoever waited for `ids` in vain."""
     what = f"task {ids[0]}" if len(ids) == 1 else f"{len(ids)} tasks"
     return exceptions.TimeoutError(f"The result of {what} was not there within {timeout} seconds.")
 
@@ -194,7 +193,7 @@ def arrivals(
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 yield _news(known, backend.load(ids))
-                raise _timed_out(ids, timeout)
+                raise timed_out(ids, timeout)
             if on_interval is not None:
                 left = interval if left is None else min(left, interval)
             documents = watch.wait(left)
@@ -207,168 +206,3 @@ def arrivals(
 def _news(known: Mapping[str, bytes], documents: Mapping[str, bytes]) -> Mapping[str, bytes]:
     """The documents that are not those the caller was given at the beginning."""
     return {task_id: document for task_id, document in documents.items() if known.get(task_id) != document}
-
-
-# -- coroutines ------------------------------------------------------------------------------------------
-
-#: Called in the hub's thread with the id and its document, or with the exception that ended the hub.
-Listener = Callable[[str, "bytes | Exception"], None]
-
-_IDLE: Final = 30.0
-_RETRY: Final = 1.0
-
-
-class Hub:
-    """One thread that watches a result store for many listeners. It starts with the first listener and ends
-    when there has been none for half a minute."""
-
-    def __init__(self, backend: ResultBackend) -> None:
-        self._backend = backend
-        self._lock = threading.Lock()
-        self._listeners: dict[str, list[Listener]] = {}
-        self._new: list[str] = []
-        self._gone: list[str] = []
-        self._watch: Watch | None = None
-        self._thread: threading.Thread | None = None
-
-    def listen(self, ids: Iterable[str], listener: Listener) -> None:
-        """Call `listener` with what is stored of `ids`, and with every new document. Never blocks."""
-        with self._lock:
-            for task_id in ids:
-                self._listeners.setdefault(task_id, []).append(listener)
-                self._new.append(task_id)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="celeriac-results", daemon=True)
-                self._thread.start()
-            elif self._watch is not None:
-                self._watch.wake()
-
-    def unlisten(self, ids: Iterable[str], listener: Listener) -> None:
-        """Undo `listen`."""
-        with self._lock:
-            for task_id in ids:
-                listeners = self._listeners.get(task_id, [])
-                if listener in listeners:
-                    listeners.remove(listener)
-                if not listeners and self._listeners.pop(task_id, None) is not None:
-                    self._gone.append(task_id)
-
-    def _run(self) -> None:
-        while True:
-            try:
-                return self._serve()
-            except OperationalError as exc:
-                logger.warning("Waiting for results was interrupted: %s; trying again in %s s.", exc, _RETRY)
-                time.sleep(_RETRY)
-            except Exception as exc:  # a bug must reach those who wait, not leave them waiting
-                return self._fail(exc)
-
-    def _serve(self) -> None:
-        watch = self._backend.watch()
-        with self._lock:
-            self._watch, self._new, self._gone = watch, list(self._listeners), []
-        try:
-            while self._turn(watch):
-                pass
-        finally:
-            with self._lock:
-                if self._watch is watch:
-                    self._watch = None
-            watch.close()
-
-    def _turn(self, watch: Watch) -> bool:
-        with self._lock:
-            new, self._new = self._new, []
-            gone = [task_id for task_id in self._gone if task_id not in self._listeners]
-            self._gone = []
-        if gone:
-            watch.discard(gone)
-        if new:
-            watch.add(new)
-            if not getattr(watch, "replays", False):
-                self._deliver(self._backend.load(new))
-        documents = watch.wait(_IDLE)
-        self._deliver(documents)
-        with self._lock:
-            if self._listeners or documents:
-                return True
-            self._thread = self._watch = None
-            return False
-
-    def _deliver(self, documents: Mapping[str, bytes]) -> None:
-        for task_id, document in documents.items():
-            with self._lock:
-                listeners = tuple(self._listeners.get(task_id, ()))
-            for listener in listeners:
-                try:
-                    listener(task_id, document)
-                except Exception:  # somebody's callback: it must not keep the others from their results
-                    logger.exception("A callback of the result of task %s raised.", task_id)
-
-    def _fail(self, exc: Exception) -> None:
-        logger.error("Waiting for results failed.", exc_info=exc)
-        with self._lock:
-            listeners, self._listeners, self._thread = self._listeners, {}, None
-        for task_id, group in listeners.items():
-            for listener in group:
-                listener(task_id, exc)
-
-
-_hubs: weakref.WeakValueDictionary[int, Hub] = weakref.WeakValueDictionary()
-_hubs_lock = threading.Lock()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
-
-
-def hub_of(backend: ResultBackend) -> Hub:
-    """The one hub of `backend` in this process."""
-    with _hubs_lock:
-        hub = _hubs.get(id(backend))
-        if hub is None or hub._backend is not backend:
-            hub = _hubs[id(backend)] = Hub(backend)
-        return hub
-
-
-async def wait_async(
-    backend: ResultBackend,
-    ids: Sequence[str],
-    take: Callable[[str, bytes], bool],
-    timeout: float | None = None,
-) -> None:
-    """Give documents of `ids` to `take` as they come, until it returns True; the loop goes on meanwhile.
-
-    Args:
-        backend: the result store.
-        ids: task ids.
-        take: called with an id and its document, first for what is stored already.
-        timeout: seconds; None waits for ever.
-
-    Raises:
-        TimeoutError: after `timeout` seconds.
-    """
-    import asyncio  # it is large, and most programs never come here
-
-    loop = asyncio.get_running_loop()
-    deadline = None if timeout is None else loop.time() + timeout
-    arrived: asyncio.Queue[tuple[str, bytes | Exception]] = asyncio.Queue()
-
-    def listener(task_id: str, document: bytes | Exception) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(arrived.put_nowait, (task_id, document))
-
-    hub = hub_of(backend)
-    hub.listen(ids, listener)
-    try:
-        while True:
-            left = None if deadline is None else max(deadline - loop.time(), 0)
-            try:
-                task_id, document = await asyncio.wait_for(arrived.get(), left)
-            except TimeoutError as exc:
-                raise _timed_out(ids, timeout) from exc
-            if isinstance(document, Exception):
-                raise document
-            if take(task_id, document):
-                return
-    finally:
-        hub.unlisten(ids, listener)
