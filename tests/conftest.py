@@ -12,7 +12,11 @@ from typing import TypeVar
 
 import pytest
 from tests.servers import (
+    DynamoServer,
+    ElasticServer,
     MariaServer,
+    MemcachedServer,
+    MongoServer,
     PostgresServer,
     RabbitServer,
     RedisCluster,
@@ -74,3 +78,27 @@ def postgres_server() -> Iterator[PostgresServer]:
 def mariadb_server() -> Iterator[MariaServer]:
     """A private MariaDB for the whole run; `server.database()` is a place of one's own in it."""
     yield from _lent(MariaServer)
+
+
+@pytest.fixture(scope="session")
+def mongo_server() -> Iterator[MongoServer]:
+    """A private stand-in for MongoDB for the whole run; `server.database()` is a place of one's own in it."""
+    yield from _lent(MongoServer)
+
+
+@pytest.fixture(scope="session")
+def dynamo_server() -> Iterator[DynamoServer]:
+    """A private stand-in for DynamoDB for the whole run; `server.table()` is a place of one's own in it."""
+    yield from _lent(DynamoServer)
+
+
+@pytest.fixture(scope="session")
+def elastic_server() -> Iterator[ElasticServer]:
+    """A private stand-in for Elasticsearch for the whole run; `server.index()` is a place of one's own."""
+    yield from _lent(ElasticServer)
+
+
+@pytest.fixture(scope="session")
+def memcached_server() -> Iterator[MemcachedServer]:
+    """A private memcached for the whole run; `server.flush()` empties it."""
+    yield from _lent(MemcachedServer)

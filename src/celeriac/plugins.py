@@ -97,6 +97,36 @@ _DATABASE_BACKEND: Final = Plugin(
     ),
 )
 
+_CACHE_BACKEND: Final = Plugin(
+    "celeriac.backends.cache:CacheBackend",
+    "memcache",
+    ("cache_backend", "cache_backend_options", "result_serializer"),
+)
+_MONGO_BACKEND: Final = Plugin(
+    "celeriac.backends.mongodb:MongoBackend",
+    "mongodb",
+    ("mongodb_backend_settings", "result_serializer", "result_compression", "result_expires"),
+)
+
+_DYNAMO_BACKEND: Final = Plugin(
+    "celeriac.backends.dynamodb:DynamoBackend",
+    "dynamodb",
+    ("dynamodb_endpoint_url", "result_serializer", "result_expires"),
+)
+
+_ELASTIC_BACKEND: Final = Plugin(
+    "celeriac.backends.elasticsearch:ElasticBackend",
+    "elasticsearch",
+    (
+        "elasticsearch_retry_on_timeout",
+        "elasticsearch_max_retries",
+        "elasticsearch_timeout",
+        "elasticsearch_save_meta_as_text",
+        "result_serializer",
+        "result_expires",
+    ),
+)
+
 _RPC_BACKEND: Final = Plugin(
     "celeriac.backends.rpc:RpcBackend",
     "rabbitmq",
@@ -116,7 +146,11 @@ _RPC_BACKEND: Final = Plugin(
 #: A key that ends in ``+`` is the beginning of a scheme.
 BACKENDS: Final[Mapping[str, Plugin]] = {
     "disabled": _DISABLED_BACKEND,
+    "cache": _CACHE_BACKEND,
+    "cache+": _CACHE_BACKEND,
     "cache+memory": _MEMORY_BACKEND,
+    "memcache": _CACHE_BACKEND,
+    "memcached": _CACHE_BACKEND,
     "memory": _MEMORY_BACKEND,
     "sqlite": _SQLITE_BACKEND,
     "postgres": _POSTGRES_BACKEND,
@@ -126,6 +160,12 @@ BACKENDS: Final[Mapping[str, Plugin]] = {
     "db+": _DATABASE_BACKEND,
     "database": _DATABASE_BACKEND,
     "database+": _DATABASE_BACKEND,
+    "mongodb": _MONGO_BACKEND,
+    "mongodb+srv": _MONGO_BACKEND,
+    "dynamodb": _DYNAMO_BACKEND,
+    "elasticsearch": _ELASTIC_BACKEND,
+    "elasticsearch+http": _ELASTIC_BACKEND,
+    "elasticsearch+https": _ELASTIC_BACKEND,
     "rpc": _RPC_BACKEND,
     **{scheme: _REDIS_BACKEND for scheme, plugin in BROKERS.items() if plugin is _REDIS_BROKER},
 }
@@ -136,6 +176,7 @@ _EXTRAS: Final = {
     "msgpack": "msgpack",
     "yaml": "yaml",
     "sqlalchemy": "sqlalchemy",
+    "pymemcache": "memcache",
 }
 
 

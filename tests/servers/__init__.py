@@ -4,7 +4,11 @@ All have `.port`, `.url`, `start()`, `stop()`, `kill()`, `freeze()` and `thaw()`
 are ended by their process ids only. Nothing is installed here: `scripts/provide-servers` does that.
 """
 
+from tests.servers.dynamo import DynamoServer
+from tests.servers.elastic import ElasticServer
 from tests.servers.mariadb import MariaServer, find_mariadb
+from tests.servers.memcached import MemcachedServer, find_memcached
+from tests.servers.mongo import MongoServer
 from tests.servers.postgres import PgBouncer, PostgresServer, find_pgbouncer, find_postgres
 from tests.servers.process import Server, find_program, free_port
 from tests.servers.rabbit import RabbitServer, find_rabbit
@@ -18,7 +22,11 @@ from tests.servers.redis import (
 )
 
 __all__ = [
+    "DynamoServer",
+    "ElasticServer",
     "MariaServer",
+    "MemcachedServer",
+    "MongoServer",
     "PgBouncer",
     "PostgresServer",
     "RabbitServer",
@@ -28,6 +36,7 @@ __all__ = [
     "Server",
     "ValkeyServer",
     "find_mariadb",
+    "find_memcached",
     "find_pgbouncer",
     "find_postgres",
     "find_program",

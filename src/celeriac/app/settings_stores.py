@@ -87,11 +87,9 @@ _DATABASE = (
 )  # fmt: skip
 
 _CACHE = (
-    Setting("cache_backend", "str|None", None, ACCEPTED,
-            "Belongs to the cache backend, which is not built yet.",
+    Setting("cache_backend", "str|None", None, HONOURED, "Only with result_backend = 'cache'.",
             ("CELERY_CACHE_BACKEND",)),
-    Setting("cache_backend_options", "dict", {}, ACCEPTED,
-            "Belongs to the cache backend, which is not built yet.",
+    Setting("cache_backend_options", "dict", {}, HONOURED, "Of memcached's client.",
             ("CELERY_CACHE_BACKEND_OPTIONS",)),
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 1. `PollingWatch`: a `Watch` over a function that loads documents.
 
-The first look comes at once, the next after `FIRST` seconds, each later one after `GROWTH` times as long, up
+The first look comes at once, the next after `first` seconds, each later one after `GROWTH` times as long, up
 to `PollingWatch.interval`. News and new ids begin anew. An id whose final document was given is not looked at
 again.
 """
@@ -37,6 +37,7 @@ class PollingWatch:
 
     Args:
         look: loads what is stored of ids.
+        first: seconds between the first look and the second.
 
     Attributes:
         interval: seconds between two looks at most; whoever waits may set it.
@@ -52,8 +53,9 @@ class PollingWatch:
 
     replays = True
 
-    def __init__(self, look: Look, ids: Iterable[str] = ()) -> None:
+    def __init__(self, look: Look, ids: Iterable[str] = (), *, first: float = FIRST) -> None:
         self.interval = INTERVAL
+        self._first = first
         self._look = look
         self._changed = threading.Condition()
         self._ids = dict.fromkeys(ids)
@@ -83,7 +85,7 @@ class PollingWatch:
                     self._changed.wait(left)
                 woken, self._woken = self._woken, False
                 ids = list(self._ids)
-                self._pause = min(max(FIRST, self._pause * GROWTH), max(FIRST, self.interval))
+                self._pause = min(max(self._first, self._pause * GROWTH), max(self._first, self.interval))
             if woken:
                 return {}
             new = self._news(self._look(ids)) if ids else {}
@@ -104,7 +106,7 @@ class PollingWatch:
                 else:
                     self._given[task_id] = mark
             if new:
-                self._pause = FIRST
+                self._pause = self._first
         return new
 
     def wake(self) -> None:
