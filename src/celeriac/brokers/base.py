@@ -44,6 +44,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
+from celeriac.exceptions import ImproperlyConfigured
 from celeriac.wire.message import Message, Unreadable
 
 __all__ = [
@@ -79,6 +80,8 @@ __all__ = [
     "Trail",
     "Verdict",
     "Word",
+    "attend_to_nobody",
+    "require_queues",
 ]
 
 Verdict = Literal["ack", "requeue", "dead"]
@@ -280,6 +283,12 @@ class ConsumerSpec(NamedTuple):
     trail: Trail | None = None
 
 
+def require_queues(spec: ConsumerSpec) -> None:
+    """Raises `ImproperlyConfigured` for a consumer of nothing."""
+    if not spec.queues:
+        raise ImproperlyConfigured("A consumer needs a queue: name at least one (worker -Q).")
+
+
 class DeadLetter(NamedTuple):
     """One entry of a dead-letter queue. `id` names it in `dead`, `revive` and `drop`."""
 
@@ -459,3 +468,7 @@ class Broker(Protocol):
 
     def close(self) -> None:
         """Drop all connections. The broker can be used again afterwards."""
+
+
+def attend_to_nobody(answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
+    """`Broker.attend` where there are leases: they tell who holds what."""

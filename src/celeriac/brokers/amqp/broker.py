@@ -1,9 +1,9 @@
 """RabbitMQ as a broker: the seam, put together from its parts.
 
-1. `AmqpBroker`: each method a line or two; the work is in `publisher.py` (storing), `consumer.py` and
-   `intake.py` (taking and settling; with `stock.py`, `window.py`, `turns.py`), `suspects.py`, `inquiry.py`,
-   `nodes.py` and `replacing.py` (what becomes of a delivery whose connection is lost), `delays.py`,
-   `topology.py`, `graves.py`, `revocations.py`, `inspection.py`.
+1. `AmqpBroker`: most methods are those of its parts; the work is in `publisher.py` (storing), `consumer.py`
+   and `intake.py` (taking and settling; with `stock.py`, `window.py`, `turns.py`), `suspects.py`,
+   `inquiry.py`, `nodes.py` and `replacing.py` (what becomes of a delivery whose connection is lost),
+   `delays.py`, `topology.py`, `graves.py`, `revocations.py`, `inspection.py`.
 2. What RabbitMQ has not, and is refused or left out: leases (the connection is the lease), results that ride
    on settlements, looking into a queue, counts of what is delayed or in flight.
 """
@@ -26,11 +26,9 @@ from celeriac.brokers.base import (
     Answer,
     Capabilities,
     ConsumerSpec,
-    DeadLetter,
     Delivery,
     Place,
     Queue,
-    QueueStats,
     ResultTarget,
 )
 from celeriac.exceptions import ImproperlyConfigured
@@ -80,9 +78,13 @@ class AmqpBroker:
         self._lines = Lines(self.server, self._met)
         self._publisher = Publisher(self._lines, self._topology)
         self.publish = self._publisher.publish  # bound, not wrapped: it is on the way of every `delay()`
-        self._inspector = Inspector(self._lines, self._topology)
-        self._graves = Graves(self._lines, self._publisher)
+        inspector = self._inspector = Inspector(self._lines, self._topology)
+        self.stats, self.depth, self.purge = inspector.stats, inspector.depth, inspector.purge
+        self.warnings, self.describe = inspector.warnings, inspector.describe
+        graves = Graves(self._lines, self._publisher)
+        self.dead, self.revive, self.drop = graves.letters, graves.revive, graves.drop
         self._revocations = Revocations(self.server, self._publisher, self._topology)
+        self.revoke, self.revoked = self._revocations.revoke, self._revocations.revoked
         self._attendants: list[Attendant] = []
         self._consumers: set[AmqpConsumer] = set()
 
@@ -102,16 +104,6 @@ class AmqpBroker:
     def queues(self) -> Sequence[str]:
         """Those that this process knows of: RabbitMQ's protocol has no list."""
         return [name for name in self._topology.known if not names.is_ours(name)]
-
-    def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
-        return [self._inspector.stats(queue) for queue in queues]
-
-    def depth(self, queue: str) -> int:
-        return self._inspector.depth(queue)
-
-    def purge(self, queue: str) -> int:
-        """Ready messages only: delayed ones lie among those of all other queues."""
-        return self._inspector.purge(queue)
 
     def browse(self, queue: str, limit: int, offset: int = 0) -> Sequence[Message | Unreadable]:
         raise ImproperlyConfigured(
@@ -151,27 +143,6 @@ class AmqpBroker:
         attendant = Attendant(self.server, answer, learn)
         self._attendants.append(attendant)
         attendant.start()
-
-    def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
-        return self._graves.letters(queue, limit, offset)
-
-    def revive(self, queue: str, ids: Sequence[str]) -> int:
-        return self._graves.revive(queue, ids)
-
-    def drop(self, queue: str, ids: Sequence[str]) -> int:
-        return self._graves.drop(queue, ids)
-
-    def revoke(self, ids: Sequence[str], *, ttl: float) -> None:
-        self._revocations.revoke(ids, ttl)
-
-    def revoked(self) -> Sequence[str]:
-        return self._revocations.revoked()
-
-    def warnings(self) -> Sequence[str]:
-        return self._inspector.warnings()
-
-    def describe(self) -> str:
-        return self._inspector.describe()
 
     def close(self) -> None:
         for attendant in self._attendants:

@@ -34,6 +34,7 @@ from celeriac.brokers.base import (
     Place,
     Received,
     Settlement,
+    require_queues,
 )
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.transport.alarm import Alarm
@@ -71,8 +72,7 @@ class AmqpConsumer:
         spec: ConsumerSpec,
         farewell: Callable[[AmqpConsumer], None],
     ) -> None:
-        if not spec.queues:
-            raise ImproperlyConfigured("A consumer needs a queue: name at least one (worker -Q).")
+        require_queues(spec)
         self._server = server
         self._publisher = publisher
         self._trail = spec.trail

@@ -9,7 +9,7 @@ again (its name is another then).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from celeriac.brokers.amqp import copies, names
@@ -34,7 +34,7 @@ class Graves:
         self._lines = lines
         self._publisher = publisher
 
-    def letters(self, queue: str, limit: int, offset: int) -> Sequence[DeadLetter]:
+    def letters(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
         """See `Broker.dead`."""
         found: dict[str, DeadLetter] = {}
 
@@ -45,7 +45,7 @@ class Graves:
         self._walk(queue, look, lambda: len(found) >= offset + limit)
         return list(found.values())[offset : offset + limit]
 
-    def revive(self, queue: str, ids: Collection[str]) -> int:
+    def revive(self, queue: str, ids: Sequence[str]) -> int:
         """See `Broker.revive`."""
         wanted, moved = set(ids), set[str]()
 
@@ -62,7 +62,7 @@ class Graves:
         self._walk(queue, move, lambda: moved >= wanted)
         return len(moved)
 
-    def drop(self, queue: str, ids: Collection[str]) -> int:
+    def drop(self, queue: str, ids: Sequence[str]) -> int:
         """See `Broker.drop`."""
         wanted, dropped = set(ids), set[str]()
 

@@ -35,7 +35,10 @@ class Inspector:
     def depth(self, queue: str) -> int:
         return self._state(queue)[0] + self._state(names.suspects_queue(queue))[0]
 
-    def stats(self, queue: str) -> QueueStats:
+    def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
+        return [self._stats(queue) for queue in queues]
+
+    def _stats(self, queue: str) -> QueueStats:
         ready, consumers = self._state(queue)
         suspects, _ = self._state(names.suspects_queue(queue))
         dead, _ = self._state(names.dead_queue(queue))

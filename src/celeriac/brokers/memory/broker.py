@@ -12,18 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celeriac.brokers.base import (
-    Answer,
     Capabilities,
     ConsumerSpec,
     DeadLetter,
     Delivery,
     Outgoing,
-    Place,
     Queue,
     QueueStats,
     Received,
     ResultTarget,
     Settlement,
+    attend_to_nobody,
 )
 from celeriac.brokers.memory.store import Store, store
 from celeriac.exceptions import ImproperlyConfigured
@@ -159,8 +158,7 @@ class MemoryBroker:
     def sweep(self, queues: Sequence[str]) -> int:
         return self.store.sweep(queues, self._clock())
 
-    def attend(self, answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
-        """Nothing to do: leases tell who holds what."""
+    attend = staticmethod(attend_to_nobody)
 
     def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
         with self.store.changed:

@@ -129,18 +129,23 @@ class Inspector:
 
     # -- leases ----------------------------------------------------------------------------------------------
 
-    def held(self, consumer: str) -> Sequence[Delivery]:
+    def held(self, consumer: str, queues: Sequence[str]) -> Sequence[Delivery]:
         return [
             Delivery(_name(queue), integer(tag), virtual.decode(raw or b""), integer(crashes))
             for tag, queue, crashes, raw in self._ask(HELD, bytea(name_key(consumer)))
         ]
 
-    def beat(self, consumers: Mapping[str, Sequence[str]], ttl: float) -> Sequence[str]:
+    def beat(self, consumers: Mapping[str, Sequence[str]], *, ttl: float) -> Sequence[str]:
         names = {name_key(name): name for name in consumers}
         return [names[key or b""] for (key,) in self._ask(BEAT, byteas(list(names)), float8(ttl))]
 
     def release(
-        self, consumer: str, crashed: Sequence[tuple[str, int]], done: Sequence[tuple[str, int]]
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        *,
+        crashed: Sequence[tuple[str, int]] = (),
+        done: Sequence[tuple[str, int]] = (),
     ) -> int:
         settled, guilty = int8s(tag for _, tag in done), int8s(tag for _, tag in crashed)
         return self._count(RELEASE, bytea(name_key(consumer)), settled, guilty)
@@ -164,7 +169,10 @@ class Inspector:
     def queues(self) -> Sequence[str]:
         return [_name(name) for (name,) in self._ask(QUEUES, timeout=LONG)]
 
-    def stats(self, queue: str) -> QueueStats:
+    def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
+        return [self._stats(queue) for queue in queues]
+
+    def _stats(self, queue: str) -> QueueStats:
         (found,) = self._ask(COUNTS, bytea(name_key(queue)), timeout=LONG)
         ready, delayed, in_flight, dead, consumers = (integer(each) for each in found[:5])
         return QueueStats(queue, ready, number(found[5]), in_flight, delayed, dead, consumers)
@@ -172,7 +180,7 @@ class Inspector:
     def depth(self, queue: str) -> int:
         return self._count(DEPTH, bytea(name_key(queue)), timeout=LONG)
 
-    def browse(self, queue: str, limit: int, offset: int) -> Sequence[Message | Unreadable]:
+    def browse(self, queue: str, limit: int, offset: int = 0) -> Sequence[Message | Unreadable]:
         rows = self._ask(BROWSE, bytea(name_key(queue)), int8(limit), int8(offset))
         return [virtual.decode(raw or b"") for (raw,) in rows]
 
@@ -184,7 +192,7 @@ class Inspector:
 
     # -- dead letters ----------------------------------------------------------------------------------------
 
-    def dead(self, queue: str, limit: int, offset: int) -> Sequence[DeadLetter]:
+    def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
         return [
             DeadLetter(
                 str(integer(name)), queue, _name(reason), number(at) or 0.0, virtual.decode(raw or b""),
@@ -203,7 +211,7 @@ class Inspector:
 
     # -- revokes ---------------------------------------------------------------------------------------------
 
-    def revoke(self, ids: Sequence[str], ttl: float) -> None:
+    def revoke(self, ids: Sequence[str], *, ttl: float) -> None:
         names = {name_key(each): utf8(each) for each in ids}
         self._ask(REVOKE, byteas(list(names)), byteas(list(names.values())), float8(ttl))
 

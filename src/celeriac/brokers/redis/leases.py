@@ -21,7 +21,7 @@ class Leases:
         self._pool = pool
         self._layout = layout
 
-    def beat(self, consumers: Mapping[str, Sequence[str]], ttl: float) -> Sequence[str]:
+    def beat(self, consumers: Mapping[str, Sequence[str]], *, ttl: float) -> Sequence[str]:
         """See `Broker.beat`. On a cluster a lease that is lost on one queue is yet renewed on the others."""
         lost: dict[str, None] = {}
         for queues in self._groups({queue for served in consumers.values() for queue in served}):
@@ -40,8 +40,9 @@ class Leases:
         self,
         consumer: str,
         queues: Sequence[str],
-        crashed: Sequence[tuple[str, int]],
-        done: Sequence[tuple[str, int]],
+        *,
+        crashed: Sequence[tuple[str, int]] = (),
+        done: Sequence[tuple[str, int]] = (),
     ) -> int:
         """See `Broker.release`."""
         return sum(

@@ -16,27 +16,26 @@ no reply that could be lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celeriac import failpoints
 from celeriac.brokers.base import (
-    Answer,
     Capabilities,
     ConsumerSpec,
     DeadLetter,
     Delivery,
     Outgoing,
-    Place,
     Queue,
     QueueStats,
     ResultTarget,
+    attend_to_nobody,
+    require_queues,
 )
 from celeriac.brokers.routing import Bindings, unroutable
 from celeriac.brokers.sqlite import inspection, leases
 from celeriac.brokers.sqlite.consumer import SqliteConsumer
 from celeriac.brokers.sqlite.lines import Row, Store
-from celeriac.exceptions import ImproperlyConfigured
 from celeriac.transport.location import network_file_system
 from celeriac.transport.sqlite import database, library_version
 from celeriac.wire import virtual
@@ -95,8 +94,7 @@ class SqliteBroker:
         return target.location == ("sqlite", self._database.path)
 
     def consumer(self, spec: ConsumerSpec) -> SqliteConsumer:
-        if not spec.queues:
-            raise ImproperlyConfigured("A consumer needs a queue: name at least one (worker -Q).")
+        require_queues(spec)
         with self._database.write() as connection:
             store = Store(self._database, connection)
             registered = leases.register(store, spec.id, spec.queues, spec.ttl)
@@ -168,8 +166,7 @@ class SqliteBroker:
         with self._database.read() as connection:
             return inspection.browse(connection, queue, limit, offset)
 
-    def attend(self, answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
-        """Nothing to do: leases tell who holds what."""
+    attend = staticmethod(attend_to_nobody)
 
     def dead(self, queue: str, limit: int = 100, offset: int = 0) -> Sequence[DeadLetter]:
         with self._database.read() as connection:
