@@ -10,7 +10,7 @@ from tests.servers import RedisServer
 
 from celeriac.backends.redis import RedisBackend
 from celeriac.brokers.redis import RedisBroker
-from celeriac.conformance import BrokerContract, ResultBackendContract
+from celeriac.conformance import BrokerContract, ChordContract, ResultBackendContract
 from celeriac.conformance.machine import Clock, Stores, broker_machine
 
 
@@ -60,6 +60,15 @@ class TestRedisBrokerWithPrefix(TestRedisBroker):
 
 
 class TestRedisBackend(ResultBackendContract):
+    backend_class = RedisBackend
+
+    @pytest.fixture
+    def url(self) -> str:
+        Stage.server.flush()
+        return Stage.server.url
+
+
+class TestRedisChords(ChordContract):
     backend_class = RedisBackend
 
     @pytest.fixture

@@ -11,7 +11,7 @@ from tests.servers import RedisCluster
 from celeriac.backends.redis import RedisBackend
 from celeriac.brokers.redis import RedisBroker
 from celeriac.brokers.redis.keys import Layout
-from celeriac.conformance import BrokerContract, ResultBackendContract
+from celeriac.conformance import BrokerContract, ChordContract, ResultBackendContract
 from celeriac.conformance.kit import ids, out
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.transport.redis.pool import slot_of
@@ -53,6 +53,15 @@ class TestRedisClusterBroker(BrokerContract):
 
 
 class TestRedisClusterBackend(ResultBackendContract):
+    backend_class = RedisBackend
+
+    @pytest.fixture
+    def url(self) -> str:
+        Stage.cluster.flush()
+        return Stage.cluster.url
+
+
+class TestRedisClusterChords(ChordContract):
     backend_class = RedisBackend
 
     @pytest.fixture

@@ -3,11 +3,11 @@
 1. `KeyValues`: what such a store has to offer.
 2. `KeyValueChords`: `ChordStore` made of that.
 
-For memcached, files, documents, … A chord is a LOG: entries 0, 1, 2, …, each written once by `add`, which fails
-when somebody was faster; then the next number is tried. What is true of a chord is what one gets by reading its
-log from the beginning, so all processes agree on it, whoever dies when. It is complete at the first place where
-as many different members as it has are read, and the member at that place is its closer. Each process remembers
-how far it has read.
+For memcached, files, documents, … A chord is a LOG: entries 0, 1, 2, …, each written once by `add`, which
+fails when somebody was faster; then the next number is tried. What is true of a chord is what one gets by
+reading its log from the beginning, so all processes agree on it, whoever dies when. It is complete at the
+first place where as many different members as it has are read, and the member at that place is its closer.
+Each process remembers how far it has read.
 
     <id>.open     {"size": n, "body": true or false}       <id>.body     the body, encoded
     <id>.0, .1    {"size": n, "extra": [ids], "came": [[id, position, bytes], …], "blob": key}
@@ -38,8 +38,8 @@ _DAY: Final = 86_400.0
 
 
 class KeyValues(Protocol):
-    """Keys are ASCII text without spaces and shorter than 200 characters (unless a user's own ids are longer).
-    `ttl`: seconds, None for ever. Thread-safe; raises `OperationalError`."""
+    """Keys are ASCII text without spaces, below 200 characters (unless a user's own ids are longer). `ttl`:
+    seconds, None for ever. Thread-safe; raises `OperationalError`."""
 
     def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         """Values by key; unknown and expired keys are absent."""

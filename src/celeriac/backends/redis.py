@@ -4,6 +4,8 @@
    ``celery-taskset-meta-<id>`` for groups.
 2. `RedisWatch`: those channels, as documents by task id.
 
+Not here: chords (`redis_chords.py`).
+
 URL: see `celeriac.transport.redis.url.parse`. Options: `global_keyprefix` and those of the transport.
 """
 
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
+from celeriac.backends.redis_chords import RedisChords
 from celeriac.transport.redis.link import Link, pack
 from celeriac.transport.redis.pool import Pool, checked
 from celeriac.transport.redis.subscription import Subscription
@@ -60,7 +63,7 @@ class RedisBackend:
         'celery-task-meta-'
     """
 
-    capabilities: BackendCapabilities = BackendCapabilities()
+    capabilities: BackendCapabilities = BackendCapabilities(native_chord=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.server = parse(url, options)
@@ -68,6 +71,7 @@ class RedisBackend:
         prefix = str(options.get("global_keyprefix") or "")
         self._task = prefix + TASK
         self._group = prefix + GROUP
+        self.chords = RedisChords(self._pool, self._group)
 
     @classmethod
     def from_url(cls, url: str, options: Mapping[str, Any]) -> RedisBackend:
