@@ -84,7 +84,7 @@ def key_prefix(options: Mapping[str, Any]) -> str:
     return f"{prefix}_" if prefix and prefix[-1] not in ":_-." else prefix
 
 
-class KeyValueBackend(KeyValueChords):
+class KeyValueBackend:
     """See `celeriac.backends.base.ResultBackend`.
 
     Args:
@@ -97,7 +97,7 @@ class KeyValueBackend(KeyValueChords):
 
     def __init__(self, names: Names, options: Mapping[str, Any], *, first: float | None = None) -> None:
         prefix = key_prefix(options)
-        super().__init__(_ForChords(names), prefix + CHORD)
+        self.chords = KeyValueChords(_ForChords(names), prefix + CHORD)
         self._names = names
         self._task, self._group, self._chord = prefix + TASK, prefix + GROUP, prefix + CHORD
         self._serializer = str(options.get("result_serializer") or "json")
