@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import provided
 from tests.servers import PgBouncer
 
-from celeriac.conformance import ResultBackendContract
+from celeriac.conformance import ChordContract, ResultBackendContract
 
 pytest.importorskip("psycopg")
 
@@ -45,3 +45,11 @@ class TestBehindPgBouncer(ResultBackendContract):
     @pytest.fixture
     def url(self, postgres_server: Any, bouncer: PgBouncer) -> str:
         return bouncer.to(postgres_server.database())
+
+
+class TestPostgresChords(ChordContract):
+    backend_class = PostgresBackend
+
+    @pytest.fixture
+    def url(self, postgres_server: Any) -> str:
+        return str(postgres_server.database())

@@ -11,7 +11,7 @@ import pytest
 from celeriac.backends.sqlite import SqliteBackend
 from celeriac.brokers.sqlite import SqliteBroker
 from celeriac.brokers.sqlite.lines import Row, Store
-from celeriac.conformance import BrokerContract, ResultBackendContract
+from celeriac.conformance import BrokerContract, ChordContract, ResultBackendContract
 from celeriac.conformance.machine import Clock, Stores, broker_machine
 from celeriac.transport.sqlite import database
 
@@ -32,6 +32,14 @@ class TestSqliteBroker(BrokerContract):
 
 
 class TestSqliteBackend(ResultBackendContract):
+    backend_class = SqliteBackend
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path}/tasks.db"
+
+
+class TestSqliteChords(ChordContract):
     backend_class = SqliteBackend
 
     @pytest.fixture

@@ -4,7 +4,7 @@
 2. `Hub`: one bell per process, on which writers of results ring; one waiting thread listens for all.
 3. `SqliteWatch`: one subscription.
 
-URL and options as of the broker (`brokers/sqlite/broker.py`).
+URL and options as of the broker (`brokers/sqlite/broker.py`). Not here: chords (`sqlite_chords.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
+from celeriac.backends.sqlite_chords import SqliteChords
 from celeriac.transport import sqlite_results
 from celeriac.transport.bells import POLL, SLOW_POLL, Bell
 from celeriac.transport.sqlite import Database, database, library_version
@@ -179,10 +180,11 @@ class SqliteBackend:
         >>> backend.close()
     """
 
-    capabilities: BackendCapabilities = BackendCapabilities()
+    capabilities: BackendCapabilities = BackendCapabilities(native_chord=True, compares=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._database = database(url, options)
+        self.chords = SqliteChords(self._database)
         self._hub_lock = threading.Lock()
         self._hub: tuple[int, Hub] | None = None  # with the process it belongs to
 
@@ -191,6 +193,14 @@ class SqliteBackend:
             return
         with self._database.write() as connection:
             news = sqlite_results.put(connection, batch, self._database.now())
+        sqlite_results.tell(self._database, news)
+
+    def store_if(self, batch: Sequence[StoredResult], seen: Mapping[str, bytes]) -> None:
+        with self._database.write() as connection:
+            now = self._database.now()
+            there = sqlite_results.get(connection, [each.task_id for each in batch], now)
+            same = [each for each in batch if there.get(each.task_id) == seen.get(each.task_id)]
+            news = sqlite_results.put(connection, same, now)
         sqlite_results.tell(self._database, news)
 
     def load(self, ids: Sequence[str]) -> Mapping[str, bytes]:
@@ -232,13 +242,14 @@ class SqliteBackend:
     # -- the store -------------------------------------------------------------------------------------------
 
     def expire(self) -> int:
-        """Delete results and groups that have expired, in short transactions."""
+        """Delete results, groups and chords that have expired, in short transactions."""
         total = 0
         while True:
             with self._database.write() as connection:
                 now = self._database.now()
                 count = connection.execute(EXPIRE, (now, EXPIRE_AT_ONCE)).rowcount
                 count += connection.execute("DELETE FROM saved_group WHERE expires <= ?", (now,)).rowcount
+                count += self.chords.expire(connection, now, EXPIRE_AT_ONCE)
             total += count
             if count < EXPIRE_AT_ONCE:
                 return total

@@ -1,6 +1,6 @@
 """The tables of the embedded store, and how a file becomes one.
 
-1. `SCHEMA`: the SQL of version 1, with what each table is for.
+1. `SCHEMA`: the SQL of version 1, with what each table is for; `CHORDS`: what version 2 adds.
 2. `MIGRATIONS`: what leads from each older version to the next (`PRAGMA user_version` counts them).
 3. `prepare`: sets up a new connection, and creates or migrates the tables, whoever comes first.
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APPLICATION_ID",
+    "CHORDS",
     "DELIVERIES",
     "MIGRATIONS",
     "OF_ONE_CONSUMER",
@@ -40,7 +41,7 @@ __all__ = [
 
 #: "Clrc", in the header of the file: tells our files from other programs' (`PRAGMA application_id`).
 APPLICATION_ID: Final = 0x436C7263
-VERSION: Final = 1
+VERSION: Final = 2
 
 #: Pages of the write-ahead log (4 KB each) at which a commit has to copy it into the file. The worker does so
 #: every second (`Database.checkpoint`), so that no commit has to as long as there is less to do.
@@ -142,8 +143,37 @@ CREATE TABLE saved_group (group_id TEXT PRIMARY KEY, document BLOB NOT NULL, exp
 CREATE TABLE watcher (bell TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
+CHORDS: Final = """
+-- Chords that were sent and are not forgotten. `size`: 0 while the header is still being streamed. `closer`:
+-- the member that completed it. `closed`: its body was sent; only the closer is remembered.
+CREATE TABLE chord (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    chord_id TEXT NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    grown INTEGER NOT NULL DEFAULT 0,
+    arrived INTEGER NOT NULL DEFAULT 0,
+    body BLOB,
+    closer TEXT,
+    closed INTEGER NOT NULL DEFAULT 0,
+    expires INTEGER
+);
+CREATE INDEX chord_expires ON chord (expires) WHERE expires IS NOT NULL;
+
+-- Members that have arrived.
+CREATE TABLE chord_part (
+    id INTEGER PRIMARY KEY,
+    chord INTEGER NOT NULL, task_id TEXT NOT NULL, position INTEGER, payload BLOB NOT NULL,
+    UNIQUE (chord, task_id)
+);
+
+-- Members that a chord has grown by after it was sent.
+CREATE TABLE chord_extra (
+    chord INTEGER NOT NULL, task_id TEXT NOT NULL, PRIMARY KEY (chord, task_id)
+) WITHOUT ROWID;
+"""
+
 #: version n -> the SQL that leads to n + 1.
-MIGRATIONS: Final[dict[int, str]] = {0: SCHEMA}
+MIGRATIONS: Final[dict[int, str]] = {0: SCHEMA, 1: CHORDS}
 
 
 def prepare(connection: Connection, path: str, synchronous: str) -> None:

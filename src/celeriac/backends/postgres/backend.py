@@ -1,7 +1,7 @@
 """Results in PostgreSQL, in tables of our own, beside the messages if these are there as well.
 
-`PostgresBackend`: the seam. Who is told, and how: `hub.py`. URL and options as of the broker
-(`transport/postgres/url.py`).
+`PostgresBackend`: the seam. Who is told, and how: `hub.py`; chords: `chords.py`. URL and options as of the
+broker (`transport/postgres/url.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
+from celeriac.backends.postgres.chords import PostgresChords
 from celeriac.backends.postgres.hub import Hub, PostgresWatch
 from celeriac.transport.postgres.link import Link
 from celeriac.transport.postgres.pool import pool
@@ -51,13 +52,14 @@ class PostgresBackend:
         'PostgreSQL (db/shop)'
     """
 
-    capabilities: BackendCapabilities = BackendCapabilities()
+    capabilities: BackendCapabilities = BackendCapabilities(native_chord=True, compares=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._pool = pool(url, options)
         server = self.server = self._pool.server
         self.tables = PostgresTables(server)
         self._table = ResultTable(server)
+        self.chords = PostgresChords(self._pool)
         self._save, self._load, self._delete = (server.sql(each).encode() for each in (_SAVE, _LOAD, _DELETE))
         self._expire = [server.sql(_EXPIRE % (name, name)).encode() for name in ("result", "saved_group")]
         self._hub_lock = threading.Lock()
@@ -71,6 +73,15 @@ class PostgresBackend:
 
     def _put(self, batch: Sequence[StoredResult], link: Link, deadline: float) -> None:
         self._table.put(link, batch, deadline)
+
+    def store_if(self, batch: Sequence[StoredResult], seen: Mapping[str, bytes]) -> None:
+        for some in _portions(batch):
+            self._pool.run(partial(self._put_if, some, seen))
+
+    def _put_if(
+        self, batch: Sequence[StoredResult], seen: Mapping[str, bytes], link: Link, deadline: float
+    ) -> None:
+        self._table.put_if(link, batch, seen, deadline)
 
     def load(self, ids: Sequence[str]) -> Mapping[str, bytes]:
         if not ids:
@@ -110,8 +121,8 @@ class PostgresBackend:
     # -- the store -----------------------------------------------------------------------------------------
 
     def expire(self) -> int:
-        """Delete results and groups that have expired, in short transactions."""
-        return sum(self._expire_all(sql) for sql in self._expire)
+        """Delete results, groups and chords that have expired, in short transactions."""
+        return sum(self._expire_all(sql) for sql in self._expire) + self.chords.expire(EXPIRE_AT_ONCE)
 
     def _expire_all(self, sql: bytes) -> int:
         total, limit = 0, (int8(EXPIRE_AT_ONCE),)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Status", "migrate", "prepare", "script", "status"]
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (("tables", "results", "enqueue", "exchange", "leases"),)
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    ("tables", "results", "enqueue", "exchange", "leases"),
+    ("chords",),
+)
 VERSION: Final = len(MIGRATIONS)
 OLDEST_SERVER: Final = 130000
 
