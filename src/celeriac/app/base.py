@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from celeriac.app.log import Logging
     from celeriac.app.producer import Producer
     from celeriac.backends.base import Mailbox, ResultBackend
-    from celeriac.brokers.base import Broker
+    from celeriac.brokers.base import Broker, StoredResult
     from celeriac.canvas import Signature
     from celeriac.result import AsyncResult, GroupResult
 
@@ -510,11 +510,22 @@ class Celeriac:
         state: str | None,
         meta: Any,
         request: Any,
-        *,
-        traceback: str | None = None,
         **extra: Any,
     ) -> None:
         """Store a state of a call now (`Task.update_state`)."""
+        from celeriac import states
+        from celeriac.backends.interim import store_interim
+
+        result = self.state_document(task, task_id, state or states.PENDING, meta, request, **extra)
+        if state in states.READY_STATES:
+            task.backend.store([result])
+        else:
+            store_interim(task.backend, [result], self.conf.result_serializer)
+
+    def state_document(
+        self, task: AnyTask, task_id: str, state: str, meta: Any, request: Any, **extra: Any
+    ) -> StoredResult:
+        """A state of a call as a document. `extra`: of `encode_result`."""
         from celeriac.brokers.base import StoredResult
         from celeriac.wire.results import encode_result
 
@@ -528,16 +539,14 @@ class Celeriac:
             extra |= {"retries": request.retries, "queue": (request.delivery_info or {}).get("routing_key")}
         document = encode_result(
             task_id,
-            state or "PENDING",
+            state,
             meta,
-            traceback=traceback,
             serializer=self.conf.result_serializer,
             parent_id=request.parent_id,
             group_id=request.group,
             **extra,
         )
-        reply_to = request.reply_to or ""
-        task.backend.store([StoredResult(task_id, document, self.result_ttl, reply_to)])
+        return StoredResult(task_id, document, self.result_ttl, request.reply_to or "")
 
     # -- periodic tasks -------------------------------------------------------------------------------------
 
@@ -603,6 +612,18 @@ class Celeriac:
 
         args, kwargs = round_trip(task, args, kwargs, options.get("serializer"))
         return apply(task, args, kwargs, task_id, 0, None, options)
+
+    def eager_chain(self, *run: Any) -> Any:
+        """Run a chain here and now; see `celeriac.app.here.run_chain`."""
+        from celeriac.app.here import run_chain
+
+        return run_chain(self, *run)
+
+    def eager_chord(self, *run: Any) -> Any:
+        """Run a chord here and now; see `celeriac.app.here.run_chord`."""
+        from celeriac.app.here import run_chord
+
+        return run_chord(self, *run)
 
     async def in_thread(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """Run a blocking call of ours for a coroutine, in one of a few threads kept for that."""

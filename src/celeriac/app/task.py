@@ -3,7 +3,7 @@
 1. Attributes: what is not set on the task comes from the settings when the app is finalised (`FromConfig`).
 2. Calling: `delay`, `apply_async`, `apply_many`, `adelay`, `aapply_async`, `apply` (eager), `__call__`
    (in-process).
-3. While running: `request`, `retry`, `replace`, `update_state`.
+3. While running: `request`, `retry`, `replace`, `update_state`, `progress`.
 4. Hooks that do nothing until they are overridden: `before_start`, `on_success`, `on_failure`, `on_retry`,
    `after_return`, `on_replace`, `on_bound`, `shadow_name`.
 
@@ -28,6 +28,7 @@ from celeriac.app.autoretry import add_autoretry_behaviour
 from celeriac.app.retrying import retry, signature_from_request
 from celeriac.exceptions import Ignore, Retry
 from celeriac.execution.call import Context
+from celeriac.execution.progress import Progress
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
@@ -394,6 +395,9 @@ class Task(Generic[P, R]):
 
         Example:
             ``self.update_state(state="PROGRESS", meta={"done": 3})``
+
+        A state that is not final does not take the place of one that is. This waits for the result store;
+        `progress` does not.
         """
         request = self.request
         task_id = request.id if task_id is None else task_id
@@ -404,19 +408,50 @@ class Task(Generic[P, R]):
             )
         self.app.store_state(self, task_id, state, meta, request, **kwargs)
 
+    def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far this call is: whoever waits for it is told, and `result.progress` says it.
+
+        Returns at once: the newest report is stored by another thread, some 20 times a second at most, as
+        the custom state ``PROGRESS`` with ``{"current": …, "total": …, "message": …}``. Does nothing where
+        nobody could ask: outside of a worker, and when the call's result is ignored.
+
+        Args:
+            current: what is done, in any unit.
+            total: what there is to do, in the same unit; when left out, what was said before.
+            message: a few words about it (1000 characters are kept); when left out, what was said before.
+
+        Raises:
+            TypeError: a number is none, or not finite.
+
+        Example:
+            ``self.progress(done, len(files), "reading")``
+        """
+        said = Progress.checked(current, total, message)
+        request = self.request
+        reports = getattr(request, "_reports", None)
+        if reports is not None:
+            reports.note(self, request, *said)
+
     def replace(self, sig: Signature[Any]) -> Any:
         """End this call and let `sig` finish it: its result, its place in a chain, group or chord.
 
         Raises:
-            Ignore: always, in a worker.
-            ImproperlyConfigured: `sig` is a group or chord without a body, or stands in for itself.
+            Ignore: always; to be left alone.
+            ImproperlyConfigured: `sig` is an empty chain, or a chord without a body.
         """
         from celeriac.app.replacing import replace
 
         return replace(self, sig)
 
     def add_to_chord(self, sig: Signature[Any], lazy: bool = False) -> Any:
-        """Add `sig` to the header of the chord this call is a member of; its result joins the others."""
+        """Add `sig` to the header of the chord this call is a member of; its result joins the others.
+
+        Args:
+            lazy: it is not sent, but returned, to be sent by the caller before this call ends.
+
+        Raises:
+            ValueError: this call is not a member of a chord.
+        """
         from celeriac.app.replacing import add_to_chord
 
         return add_to_chord(self, sig, lazy=lazy)
@@ -448,10 +483,12 @@ class Task(Generic[P, R]):
 
     def on_replace(self, sig: Signature[Any]) -> Any:
         """Called by `replace`, with the replacement: publishes it and ends this call."""
+        from celeriac.app.replacing import Replaced
+
         if self.request.is_eager:
-            return sig.apply().get()
+            raise Replaced(sig.apply())
         sig.delay()
-        raise Ignore("Replaced by new task")
+        raise Replaced
 
     def shadow_name(self, args: Any, kwargs: Any, options: Any) -> str | None:
         """Another name for this call in logs; None for the task's own."""

@@ -37,6 +37,7 @@ class BackendCapabilities(NamedTuple):
     stores: bool = True  # False: `disabled://`, every result is thrown away
     verbatim: bool = True  # False: documents come back with the same meaning, in other bytes
     shared: bool = True  # False: results are sent to the process that made the call; see `Mailbox`
+    compares: bool = False  # True: it has `store_if`; see `interim.Comparing`
 
 
 class Watch(Protocol):

@@ -183,7 +183,7 @@ class MemoryBackend:
         {'id-1': b'{}'}
     """
 
-    capabilities: BackendCapabilities = BackendCapabilities(native_chord=True)
+    capabilities: BackendCapabilities = BackendCapabilities(native_chord=True, compares=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._name = store_name(url)
@@ -194,6 +194,12 @@ class MemoryBackend:
     def store(self, batch: Sequence[StoredResult]) -> None:
         for result in batch:
             self._put(result.task_id, result.document, result.ttl)
+
+    def store_if(self, batch: Sequence[StoredResult], seen: Mapping[str, bytes]) -> None:
+        now = self._clock()
+        for task_id, document, ttl, _ in batch:
+            expires = None if ttl is None else now + ttl
+            self._board.put_if(task_id, document, seen=seen.get(task_id), expires=expires, now=now)
 
     def load(self, ids: Sequence[str]) -> Mapping[str, bytes]:
         return self._board.get(ids, now=self._clock())

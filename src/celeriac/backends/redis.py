@@ -25,6 +25,14 @@ __all__ = ["RedisBackend", "RedisWatch"]
 
 TASK: Final = "celery-task-meta-"
 GROUP: Final = "celery-taskset-meta-"
+#: Stores and publishes a document if what is there is still what was seen. ARGV: that (empty: nothing), the
+#: document, milliseconds until it expires (0: never).
+_PUT_IF: Final = b"""
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2])
+else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1"""
 #: Keys in one command.
 _CHUNK: Final = 1000
 
@@ -63,7 +71,7 @@ class RedisBackend:
         'celery-task-meta-'
     """
 
-    capabilities: BackendCapabilities = BackendCapabilities(native_chord=True)
+    capabilities: BackendCapabilities = BackendCapabilities(native_chord=True, compares=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.server = parse(url, options)
@@ -79,6 +87,16 @@ class RedisBackend:
 
     def store(self, batch: Sequence[StoredResult]) -> None:
         self._put([(self._task + task_id, document, ttl) for task_id, document, ttl, _ in batch])
+
+    def store_if(self, batch: Sequence[StoredResult], seen: Mapping[str, bytes]) -> None:
+        commands = []
+        for task_id, document, ttl, _ in batch:
+            key = (self._task + task_id).encode()
+            expiry = 0 if ttl is None else max(1, int(ttl * 1000))
+            words = (b"EVAL", _PUT_IF, 1, key, seen.get(task_id, b""), document, expiry)
+            commands.append((key, [pack(words)]))
+        for key, data in self._by_node(commands):
+            self._pool.run(key, _trip(data))
 
     def _put(self, items: Sequence[tuple[str, bytes, float | None]]) -> None:
         commands = [(key.encode(), _set_and_publish(key, document, ttl)) for key, document, ttl in items]

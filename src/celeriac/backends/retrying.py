@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
-from celeriac.backends.base import StoredResult
+from celeriac.backends.base import ResultBackend, StoredResult
+from celeriac.backends.interim import store_interim
 from celeriac.exceptions import OperationalError
 
 __all__ = ["Retrying", "StoreDown", "Storing"]
@@ -36,6 +38,9 @@ class Storing(Protocol):
 
     def store(self, batch: Sequence[StoredResult]) -> None: ...
 
+    def store_interim(self, batch: Sequence[StoredResult]) -> None:
+        """Store states that are not final; see `backends/interim.py`."""
+
 
 class Retrying:
     """Used by one thread.
@@ -44,6 +49,7 @@ class Retrying:
         store: where results go.
         most: tries after the first one until a batch is given up; infinity: never.
         base, longest: seconds of the first pause, and of the longest.
+        serializer: the setting `result_serializer`.
 
     Example:
         >>> from celeriac.backends.memory import MemoryBackend
@@ -51,11 +57,14 @@ class Retrying:
         >>> store.store([StoredResult("id-1", b"{}")])
     """
 
-    def __init__(self, store: Storing, *, most: float, base: float, longest: float) -> None:
+    def __init__(
+        self, store: ResultBackend, *, most: float, base: float, longest: float, serializer: str = "json"
+    ) -> None:
         self._store = store
         self._most = most
         self._base = base
         self._longest = longest
+        self._serializer = serializer
         self._failures = 0
 
     def store(self, batch: Sequence[StoredResult]) -> None:
@@ -64,8 +73,15 @@ class Retrying:
         Raises:
             StoreDown: neither; call again after its pause, with the same batch or a larger one.
         """
+        self._attempt(partial(self._store.store, batch), batch)
+
+    def store_interim(self, batch: Sequence[StoredResult]) -> None:
+        """As `store`, for states on the way."""
+        self._attempt(partial(store_interim, self._store, batch, self._serializer), batch)
+
+    def _attempt(self, put: Callable[[], None], batch: Sequence[StoredResult]) -> None:
         try:
-            self._store.store(batch)
+            put()
         except OperationalError as exc:
             self._failures += 1
             if self._failures <= self._most:

@@ -77,6 +77,7 @@ class RpcBackend:
         self._delivery_mode = 2 if options.get("result_persistent") else 1
         kind = serialization.find(str(options.get("result_serializer") or "json"))
         self._content = kind.content_type, kind.content_encoding
+        self._serializer = kind.name
         self._begin()
         _backends.add(self)
 
@@ -86,7 +87,7 @@ class RpcBackend:
         self._lock = threading.Lock()  # guards `_replies`
         self._sending = threading.Lock()  # guards `_out`
         self._address = str(uuid.uuid4())
-        self._board = Pigeonholes()
+        self._board = Pigeonholes(self._serializer)
         self._replies: Replies | None = None
         self._end: weakref.finalize[[], RpcBackend] | None = None
         self._out: Channel | None = None

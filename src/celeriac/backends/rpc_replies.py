@@ -27,6 +27,7 @@ from celeriac.transport.amqp.url import AmqpServer
 from celeriac.transport.amqp.values import ChannelClosed
 from celeriac.transport.memory import Board
 from celeriac.wire.message import Message
+from celeriac.wire.results import is_final
 
 __all__ = ["Pigeonholes", "Replies"]
 
@@ -46,12 +47,17 @@ _monotonic = time.monotonic
 class Pigeonholes(Board):
     """Documents by id; when there are too many, those that came first go. Safe to use from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, serializer: str = "json") -> None:
         super().__init__()
         self._bytes = 0
+        self._serializer = serializer
 
     def put(self, task_id: str, document: bytes, *, expires: float | None) -> None:
+        """As `Board.put`; a state that is not final does not take the place of one that is."""
         with self._lock:
+            there = self._documents.get(task_id)
+            if there and is_final(there[0], self._serializer) and not is_final(document, self._serializer):
+                return
             self._take_out(task_id)
             self._documents[task_id] = (document, expires)
             self._bytes += len(document)

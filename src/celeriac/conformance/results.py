@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from celeriac.backends.base import ResultBackend, StoredResult, Watch
+from celeriac.backends.interim import store_interim
 from celeriac.conformance.kit import StoreKit, until
 from celeriac.exceptions import ImproperlyConfigured
-from celeriac.wire.results import decode_result
+from celeriac.wire.results import decode_result, encode_result
 
 __all__ = ["ResultBackendContract"]
 
@@ -115,6 +116,42 @@ class ResultBackendContract(StoreKit):
         backend.close()
         backend.close()
         assert backend.load(["a"]) == {"a": b"1"}
+
+    # -- states on the way -----------------------------------------------------------------------------------
+
+    def test_a_state_on_the_way_takes_the_place_of_another_and_is_told(self, backend: ResultBackend) -> None:
+        to = home(backend)
+        watch = backend.watch(["a"])
+        for state in ("STARTED", "PROGRESS", "CUSTOM"):
+            store_interim(backend, [StoredResult("a", encode_result("a", state, 1), 60, to)], "json")
+            assert decode_result(collect(watch, 1)["a"]).status == state
+        assert decode_result(backend.load(["a"])["a"]).status == "CUSTOM"
+        watch.close()
+
+    def test_a_state_on_the_way_does_not_hide_an_end(self, backend: ResultBackend) -> None:
+        to = home(backend)
+        watch = backend.watch(["a", "b"])
+        end, late = encode_result("a", "SUCCESS", 1), encode_result("a", "PROGRESS", 1)
+        backend.store([StoredResult("a", end, 60, to)])
+        assert set(collect(watch, 1)) == {"a"}
+        other = encode_result("b", "STARTED", 1)
+        store_interim(backend, [StoredResult("a", late, 60, to), StoredResult("b", other, 60, to)], "json")
+        assert set(collect(watch, 1)) == {"b"}
+        assert decode_result(backend.load(["a"])["a"]).status == "SUCCESS"
+        watch.close()
+
+    def test_what_has_changed_since_it_was_seen_is_left_alone(self, backend: ResultBackend) -> None:
+        if not backend.capabilities.compares:
+            return
+        store: Any = backend
+        backend.store([StoredResult("a", b"1", 60), StoredResult("b", b"1", 60)])
+        seen = backend.load(["a", "b", "c", "d"])
+        backend.store([StoredResult("a", b"2", 60), StoredResult("c", b"2", 60)])
+        store.store_if(
+            [StoredResult(name, b"3", ttl) for name, ttl in zip("abcd", (60, None, 60, None), strict=True)],
+            seen,
+        )
+        assert backend.load(["a", "b", "c", "d"]) == {"a": b"2", "b": b"3", "c": b"2", "d": b"3"}
 
     # -- groups ----------------------------------------------------------------------------------------------
 

@@ -31,6 +31,10 @@ class Context:
         1
     """
 
+    #: `_reports`: where the running call says how far it is (`worker/reports.py`); not one of its attributes.
+    __slots__ = ("__dict__", "__weakref__", "_reports")
+    _reports: Any
+
     _children: list[Any] | None = None
     _protected = 0
     args: Any = None
@@ -81,6 +85,10 @@ class Context:
 
     def get(self, key: str, default: Any = None) -> Any:
         return getattr(self, key, default)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy gets: the attributes, not the worker behind them."""
+        return self.__dict__
 
     def __getattr__(self, name: str) -> Any:
         # Only reached when neither the message nor the class has it.

@@ -9,6 +9,7 @@ Not here: when it is sent (`worker/reports.py`).
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeGuard
 
@@ -19,6 +20,10 @@ __all__ = ["PROGRESS", "Progress"]
 
 #: The state of a task that said how far it is.
 PROGRESS: Final = "PROGRESS"
+#: Characters of a message that are kept.
+LONGEST: Final = 1000
+
+_HUGE: Final = 1 << 63
 
 
 class Progress(NamedTuple):
@@ -61,14 +66,29 @@ class Progress(NamedTuple):
         return cls(current, total if _is_number(total) else None, None if message is None else str(message))
 
     @classmethod
-    def checked(cls, current: float, total: float | None, message: str | None) -> Progress:
+    def checked(cls, current: Any, total: Any, message: Any) -> Progress:
         """Raises `TypeError` for what is no number or no text."""
-        if not _is_number(current) or not (total is None or _is_number(total)):
-            raise TypeError(f"progress takes finite numbers, not {current!r:.40} of {total!r:.40}")
         if not (message is None or isinstance(message, str)):
             raise TypeError(f"the message of a progress is text, not {type(message).__name__}")
-        return cls(current, total, message)
+        return cls(
+            _number(current),
+            None if total is None else _number(total),
+            None if message is None else message[:LONGEST],
+        )
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return type(value) is int or (type(value) is float and math.isfinite(value))
+    return (type(value) is int and -_HUGE < value < _HUGE) or (type(value) is float and math.isfinite(value))
+
+
+def _number(value: Any) -> float:
+    """A plain number that every serializer takes; numpy's and others are converted."""
+    if _is_number(value):
+        return value
+    try:
+        plain = operator.index(value) if hasattr(type(value), "__index__") else type(value).__float__(value)
+    except (AttributeError, OverflowError):
+        plain = None
+    if not _is_number(plain):
+        raise TypeError(f"progress takes finite numbers, not {value!r:.80}")
+    return plain

@@ -39,6 +39,18 @@ class Board:
             for watcher in self._watchers:
                 watcher.notify(task_id, document)
 
+    def put_if(
+        self, task_id: str, document: bytes, *, seen: bytes | None, expires: float | None, now: float
+    ) -> None:
+        """As `put`, if what is there is still `seen` (None: nothing)."""
+        with self._lock:
+            entry = self._documents.get(task_id)
+            if (entry[0] if entry and _lives(entry[1], now) else None) != seen:
+                return
+            self._documents[task_id] = (document, expires)
+            for watcher in self._watchers:
+                watcher.notify(task_id, document)
+
     def get(self, ids: Iterable[str], *, now: float) -> Mapping[str, bytes]:
         """The documents of `ids` that are stored and have not expired."""
         with self._lock:

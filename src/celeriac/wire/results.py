@@ -1,7 +1,7 @@
 """Result documents, as Celery writes them.
 
 1. `encode_result`: state and value of a task as the bytes a result store keeps. On the path of every task.
-2. `decode_result`: the way back, as a `ResultMeta`.
+2. `decode_result`: the way back, as a `ResultMeta`; `is_final`: whether it is the end of its task.
 3. `encode_group`, `decode_group`: the saved structure of a group's results.
 4. `encode_part`, `decode_part`: what a member of a chord leaves for the chord's body.
 5. Re-exports: `describe_exception`, `rebuild_exception`.
@@ -32,6 +32,7 @@ __all__ = [
     "encode_group",
     "encode_part",
     "encode_result",
+    "is_final",
     "rebuild_exception",
 ]
 
@@ -213,6 +214,19 @@ def decode_result(document: bytes, serializer: str = "json") -> ResultMeta:
         stamped,
         {key: value[key] for key in stamped if key in value} if stamped else None,
     )
+
+
+def is_final(document: bytes, serializer: str = "json") -> bool:
+    """True when `document` says how its task ended; False for what cannot be read.
+
+    Example:
+        >>> is_final(encode_result("a-1", "SUCCESS", 3)), is_final(encode_result("a-1", "STARTED", None))
+        (True, False)
+    """
+    try:
+        return decode_result(document, serializer).status in states.READY_STATES
+    except DecodeError:
+        return False
 
 
 def _load(document: bytes, serializer: str) -> Any:

@@ -98,6 +98,7 @@ def make_storing(app: Celeriac) -> Retrying:
         most=conf.result_backend_max_retries,
         base=conf.result_backend_base_sleep_between_retries_ms / 1000,
         longest=conf.result_backend_max_sleep_between_retries_ms / 1000,
+        serializer=conf.result_serializer,
     )
 
 

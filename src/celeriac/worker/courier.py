@@ -107,6 +107,8 @@ class Courier(threading.Thread):
         self._pass_on: Callable[[Lifeline | None], None] | None = None
         self._line: Lifeline | None = None
         self._parked = False  # without leases: the consumer knows that we fetch nothing for now
+        if lane.processor.reports is not None:
+            lane.processor.reports.poke = self.poke
 
     def without_leases(
         self, trail: Trail | None = None, pass_on: Callable[[Lifeline | None], None] | None = None
@@ -140,7 +142,7 @@ class Courier(threading.Thread):
             self.poke()
 
     def notice(self, result: StoredResult) -> None:
-        """Store a result that ends nothing (STARTED, a custom state)."""
+        """Store a state that ends nothing (STARTED)."""
         self.notices.append(result)
         self.poke()
 
@@ -207,6 +209,7 @@ class Courier(threading.Thread):
             deadline = self.lane.tick(now)
             self._collect(pending)
             self._give_back(pending, now)
+            deadline = self._take_reports(now, deadline)
             want = self._want(now) if self.fetching and (pending or not self._waits()) else 0
             if pending or want or self.urgent or self.notices or self.loose or self._must_park(want, now):
                 received = self._trip(pending, want)
@@ -233,6 +236,15 @@ class Courier(threading.Thread):
         pending.extend(outbox.popleft() for _ in range(min(len(outbox), TRIP - len(pending))))
         if outbox:  # more than one trip's worth: what the ledger calls done is not all in this trip
             self._mark = 0
+
+    def _take_reports(self, now: float, deadline: float | None) -> float | None:
+        """How far bodies are is stored with the next trip; return when to look again, or `deadline`."""
+        reports = self.lane.processor.reports
+        if reports is None or not (reports.open or reports.fresh):
+            return deadline
+        taken, again = reports.take(now)
+        self.notices.extend(taken)
+        return again if deadline is None else deadline if again is None else min(again, deadline)
 
     def _waits(self) -> bool:
         """True when asking for more would only be in the way of the settlement that is about to come."""
@@ -355,10 +367,14 @@ class Courier(threading.Thread):
         """Store and publish what does not ride on settlements; what is left of them."""
         notices = [self.notices[i] for i in range(len(self.notices))]
         loose = [self.loose[i] for i in range(len(self.loose))]
-        results = [*notices, *(result for end in loose for result in end.results)]
+        results = [result for end in loose for result in end.results]
         if not self.lane.processor.carried:
             results.extend(result for settlement in batch for result in settlement.results)
             batch = [end._replace(results=()) if end.results else end for end in batch]
+        if notices and self.backend is not None:
+            self.backend.store_interim(notices)
+        for _ in notices:
+            self.notices.popleft()
         if results and self.backend is not None:
             self.backend.store(results)
             if failpoints.on:
@@ -366,8 +382,6 @@ class Courier(threading.Thread):
         followups = [out for end in loose for out in end.followups]
         if followups:
             self._publish(followups)
-        for _ in notices:
-            self.notices.popleft()
         for _ in loose:
             self.loose.popleft()
         return batch
@@ -406,6 +420,9 @@ class Courier(threading.Thread):
         self.asleep = _LISTENING if idle or parked else _DOZING
         try:
             if self.outbox or self.urgent or self.notices or self.loose or self._stop_by:
+                return
+            reports = self.lane.processor.reports
+            if reports is not None and reports.fresh:
                 return
             if idle:
                 self._listen(timeout)

@@ -41,6 +41,7 @@ from celeriac.wire import protocol, results, serialization
 from celeriac.wire.message import Message, Unreadable
 from celeriac.wire.protocol import Call
 from celeriac.worker.job import Entry, Job, entry_of
+from celeriac.worker.reports import Reports
 from celeriac.worker.suspects import success_of
 from celeriac.worker.telling import fields_of, guard, tell
 
@@ -86,6 +87,7 @@ class Processor:
         self.unknown_deadline: float = conf.task_unknown_deadline
         self.revoked: set[str] = set()
         self.courier: Courier | None = None
+        self.reports = Reports(app.state_document) if self.stores else None
         self._entries: dict[str, Entry] = {}
 
     # -- before the body ----------------------------------------------------------------------------------
@@ -111,6 +113,7 @@ class Processor:
                 if refusal is not None:
                     return refusal
             job = Job(delivery, call, entry, context_of(call, self.hostname, delivery.crashes))
+            job.context._reports = self.reports
         except (DecodeError, InvalidTaskError) as exc:
             return self._refuse(delivery, f"{type(exc).__name__}: {exc}", exc)
         except Exception as exc:  # a message that finds a bug of ours must still not stop the worker
@@ -252,6 +255,8 @@ class Processor:
 
     def finish(self, job: Job, outcome: Outcome, runtime: float) -> Settlement:
         """Handlers, signals, logs, and the settlement. Never raises."""
+        if self.reports is not None:
+            self.reports.close(job.context)
         conclusion = conclude(job.call, job.entry.policy, outcome)
         try:
             settlement = self._settle(job, conclusion)

@@ -12,7 +12,7 @@ import pytest
 
 from celeriac import Celeriac
 from celeriac.brokers.base import ConsumerSpec
-from celeriac.worker.child import LANES, make_processor
+from celeriac.worker.child import LANES, make_processor, make_storing
 from celeriac.worker.courier import Courier
 from celeriac.worker.options import WorkerOptions
 
@@ -36,7 +36,7 @@ class LaneWorker:
         processor = make_processor(app, "n@test", WorkerOptions(), broker)
         consumer = broker.consumer(ConsumerSpec("c", queues, 3600.0, app.backend.target()))
         self.lane = LANES[pool](processor, slots, None)
-        self.courier = Courier(consumer, app.backend, self.lane, None, on_lost=self.lane.stop)
+        self.courier = Courier(consumer, make_storing(app), self.lane, None, on_lost=self.lane.stop)
         self.lane.courier = processor.courier = self.courier
         self._main = threading.Thread(target=self.lane.run, name="lane", daemon=True)
 

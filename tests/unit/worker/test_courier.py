@@ -16,7 +16,7 @@ from celeriac.brokers.base import ACK, REQUEUE, ConsumerSpec, Delivery, Outgoing
 from celeriac.brokers.memory import MemoryBroker
 from celeriac.exceptions import OperationalError
 from celeriac.wire.message import Message
-from celeriac.worker.child import make_processor
+from celeriac.worker.child import make_processor, make_storing
 from celeriac.worker.courier import LONG, MOST, Courier
 from celeriac.worker.lanes import Lane
 from celeriac.worker.ledger import Ledger
@@ -60,7 +60,7 @@ class Scene:
         self.lane = Shelf(processor, slots, ledger)
         self.consumer = self.broker.consumer(ConsumerSpec("c", ("q",), 60.0, self.app.backend.target()))
         self.lost = threading.Event()
-        self.courier = Courier(self.consumer, self.app.backend, self.lane, ledger, self.lost.set)
+        self.courier = Courier(self.consumer, make_storing(self.app), self.lane, ledger, self.lost.set)
 
     def publish(self, count: int) -> None:
         message = Message(b"[]", "application/json", "utf-8", {}, {})

@@ -21,6 +21,25 @@ from celeriac.transport.postgres.values import Param, byteas, float8s, name_key
 __all__ = ["Document", "ResultTable", "arguments", "mark"]
 
 _PUT: Final = "SELECT {s}store($1, $2, $3)"
+#: The same for documents that nobody has changed since they were seen ($4; NULL: there was none).
+_PUT_IF: Final = """
+    WITH given AS (
+        SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::float8[], $4::bytea[])
+            AS g(key, document, ttl, seen)
+    ), changed AS (
+        UPDATE {s}result r
+        SET document = g.document, expires = clock_timestamp() + g.ttl * interval '1 second'
+        FROM given g WHERE r.key = g.key AND r.document = g.seen RETURNING r.key
+    ), added AS (
+        INSERT INTO {s}result AS r (key, expires, document)
+        SELECT g.key, clock_timestamp() + g.ttl * interval '1 second', g.document
+        FROM given g WHERE g.seen IS NULL
+        ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, document = excluded.document
+        WHERE r.expires <= clock_timestamp() RETURNING r.key
+    )
+    SELECT pg_notify(w.channel, substr(encode(sha256(stored.key), 'hex'), 1, 12))
+    FROM {s}watcher w, (SELECT key FROM changed UNION ALL SELECT key FROM added) stored
+    WHERE w.expires > clock_timestamp()"""
 _GET: Final = """
     SELECT key, document FROM {s}result
     WHERE key = ANY($1) AND (expires IS NULL OR expires > clock_timestamp())"""
@@ -65,11 +84,19 @@ class ResultTable:
     """
 
     def __init__(self, server: Server) -> None:
-        self._put, self._get, self._forget = (server.sql(each).encode() for each in (_PUT, _GET, _FORGET))
+        statements = (_PUT, _PUT_IF, _GET, _FORGET)
+        self._put, self._put_if, self._get, self._forget = (server.sql(each).encode() for each in statements)
 
     def put(self, link: Link, batch: Sequence[Document], deadline: float) -> None:
         """Store `batch`; the last of several documents of one id counts."""
         link.query(self._put, arguments(batch), deadline=deadline)
+
+    def put_if(
+        self, link: Link, batch: Sequence[Document], seen: Mapping[str, bytes], deadline: float
+    ) -> None:
+        """Store those whose document is still the one in `seen` (absent there: none). Each id occurs once."""
+        before = byteas([seen.get(each.task_id) for each in batch])
+        link.query(self._put_if, (*arguments(batch), before), deadline=deadline)
 
     def get(self, link: Link, ids: Sequence[str], deadline: float) -> Mapping[str, bytes]:
         """Documents of `ids` that are stored and have not expired."""
