@@ -9,6 +9,7 @@ from tests.servers.elastic import ElasticServer
 from tests.servers.mariadb import MariaServer, find_mariadb
 from tests.servers.memcached import MemcachedServer, find_memcached
 from tests.servers.mongo import MongoServer
+from tests.servers.moto import S3Server
 from tests.servers.postgres import PgBouncer, PostgresServer, find_pgbouncer, find_postgres
 from tests.servers.process import Server, find_program, free_port
 from tests.servers.rabbit import RabbitServer, find_rabbit
@@ -33,6 +34,7 @@ __all__ = [
     "RedisCluster",
     "RedisSentinels",
     "RedisServer",
+    "S3Server",
     "Server",
     "ValkeyServer",
     "find_mariadb",
