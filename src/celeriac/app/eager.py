@@ -1,9 +1,10 @@
 """`apply`: a call that is run here and now, as a worker would run it.
 
-1. `apply`: request, `before_start`, body, retries, handlers, signals, callbacks; no message, no worker.
-2. `round_trip`: the arguments as a worker would get them (for `task_always_eager`).
+1. `apply`: request, `before_start`, body, retries, handlers, signals, links; no message, no worker.
+2. `follow_failure`: the errbacks of a call that failed.
+3. `round_trip`: the arguments as a worker would get them (for `task_always_eager`).
 
-Not here: running a body (`execution/run.py`).
+Not here: running a body (`execution/run.py`), chains and chords (`here.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from celeriac import _state, signals, states
 from celeriac.app.followups import takes_failure
 from celeriac.app.ids import new_id
+from celeriac.app.replacing import Replaced
 from celeriac.app.stack import current_parent
-from celeriac.canvas import maybe_signature
+from celeriac.canvas import group, maybe_signature
 from celeriac.exceptions import Retry
 from celeriac.execution.call import Context
 from celeriac.execution.outcome import FAILED, IGNORED, REJECTED, RETRIED, SUCCEEDED, Outcome, error_info
@@ -28,9 +30,10 @@ from celeriac.result import EagerResult
 from celeriac.wire import serialization
 
 if TYPE_CHECKING:
+    from celeriac.app.base import Celeriac
     from celeriac.app.task import Task
 
-__all__ = ["apply", "round_trip"]
+__all__ = ["apply", "follow_failure", "round_trip"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +66,15 @@ def apply(
     if outcome.fatal and outcome.exc is not None:
         raise outcome.exc  # SystemExit and KeyboardInterrupt mean this process
     state = _STATES[outcome.kind]
+    if isinstance(outcome.exc, Replaced) and outcome.exc.result is not None:
+        return outcome.exc.result  # type: ignore[no-any-return]
     if outcome.kind == SUCCEEDED:
-        _follow(task, context, outcome.value)
+        _follow(task, context, outcome.value, throw)
     _tell(task, context, outcome, state)
     if isinstance(outcome.exc, Retry) and outcome.exc.sig is not None:
         return outcome.exc.sig.apply(throw=throw)  # type: ignore[no-any-return]
     if outcome.kind == FAILED:
-        _follow_failure(task, context, outcome)
+        follow_failure(app, context, outcome)
         if throw and outcome.exc is not None:
             raise outcome.exc
     value = outcome.value if outcome.kind == SUCCEEDED else outcome.exc
@@ -180,25 +185,28 @@ def _complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return value
 
 
-def _follow(task: Task[..., Any], context: Context, value: Any) -> None:
+def _follow(task: Task[..., Any], context: Context, value: Any, throw: bool) -> None:
     """Links and the rest of the chain, with the result."""
     app = task.app
-    common = {"parent_id": context.id, "root_id": context.root_id}
+    common = {"parent_id": context.id, "root_id": context.root_id, "throw": throw}
     for link in context.callbacks or ():
-        maybe_signature(link, app).apply_async((value,), **common)
+        maybe_signature(link, app).apply((value,), **common)
     if context.chain:
         *rest, step = context.chain
-        maybe_signature(step, app).apply_async((value,), chain=rest, **common)
+        maybe_signature(step, app).apply((value,), chain=rest, **common)
 
 
-def _follow_failure(task: Task[..., Any], context: Context, outcome: Outcome) -> None:
-    app = task.app
-    for link in context.errbacks or ():
-        errback = maybe_signature(link, app)
-        if not errback.immutable and takes_failure(app, errback):
+def follow_failure(app: Celeriac, context: Context, outcome: Outcome) -> None:
+    """Errbacks of a call that failed; of groups among them each member is one."""
+    waiting = [maybe_signature(link, app) for link in context.errbacks or ()]
+    while waiting:
+        errback = waiting.pop(0)
+        if isinstance(errback, group):
+            waiting[:0] = [maybe_signature(task, app) for task in errback.tasks]
+        elif takes_failure(app, errback):
             errback(context, outcome.exc, outcome.traceback)
         else:
-            errback.apply_async((context.id,), parent_id=context.id, root_id=context.root_id)
+            errback.apply((context.id,), parent_id=context.id, root_id=context.root_id)
 
 
 def _tell(task: Task[..., Any], context: Context, outcome: Outcome, state: str) -> None:

@@ -100,6 +100,8 @@ def takes_failure(app: Celeriac, errback: Signature[Any]) -> bool:
     All others get the id of the call that failed, as their first argument.
     """
     task = app.tasks.get(errback.task)
+    if errback.immutable or errback.subtask_type is not None:
+        return False
     return task is not None and task.arguments.most > 1
 
 

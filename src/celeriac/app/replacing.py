@@ -1,47 +1,55 @@
 """A running call that hands its end over to another.
 
-1. `replace`: the replacement takes over id, links, chain and group of the call.
-2. `add_to_chord`: refused while chords are not counted.
+1. `replace`: the replacement takes over id, links, stamps, chain, group and chord of the call.
+2. `add_to_chord`: one more member for the chord that the running call is a member of.
+3. `Replaced`: how the body of a replaced call ends.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from celeriac.canvas import Signature, chain, chord, group, maybe_signature
-from celeriac.exceptions import ImproperlyConfigured
-from celeriac.execution.call import own_headers
+from celeriac.exceptions import Ignore, ImproperlyConfigured
+from celeriac.execution.call import Context, own_headers
 
 if TYPE_CHECKING:
     from celeriac.app.task import Task
 
-__all__ = ["add_to_chord", "replace"]
+__all__ = ["Replaced", "add_to_chord", "replace"]
+
+
+class Replaced(Ignore):
+    """Ends a body whose call goes on as another. `result`: what that came to, if it was run here and now."""
+
+    def __init__(self, result: Any = None) -> None:
+        super().__init__("Replaced by new task")
+        self.result = result
 
 
 def replace(task: Task[..., Any], sig: Signature[Any]) -> Any:
     """End the running call of `task`; `sig` continues under its id. See `Task.replace`."""
     request = task.request
-    if isinstance(sig, (group, chord)):
-        raise ImproperlyConfigured(
-            f"{task.name} cannot be replaced by a {type(sig).__name__}: that would end in a chord, and "
-            "chords are not counted yet. Replace it by a task or a chain."
-        )
     if isinstance(sig, chain) and not sig.tasks:
         raise ImproperlyConfigured(f"{task.name} cannot be replaced by an empty chain: nothing would follow.")
+    if isinstance(sig, chord) and sig.body is None:
+        raise ImproperlyConfigured(f"{task.name} cannot be replaced by a chord without a body: {sig!r}")
     sig = sig.clone()
     if sig._app is None:
         sig._app = task.app
-    last = sig.tasks[-1] if isinstance(sig, chain) else sig
+    # One call has to end under this id, with a value: a group ends in the list of its results.
+    sig = sig._closed()
+    last = _last(sig)
     for link in request.callbacks or ():
         last.link(maybe_signature(link, task.app))
     for errback in request.errbacks or ():
         sig.link_error(maybe_signature(errback, task.app))
-    sig.set(replaced_task_nesting=request.replaced_task_nesting + 1)
-    headers = own_headers(request.headers)
-    if headers:
-        sig.set(headers=headers)
+    _inherit(sig, request)
     if request.chain:
-        sig.set(chain=list(request.chain))
+        _continue(sig, list(request.chain))
+    if request.reply_to:
+        last.options["reply_to"] = request.reply_to
     sig.freeze(
         request.id,
         group_id=request.group,
@@ -52,7 +60,70 @@ def replace(task: Task[..., Any], sig: Signature[Any]) -> Any:
     return task.on_replace(sig)
 
 
-def add_to_chord(task: Task[..., Any], sig: Signature[Any], *, lazy: bool) -> NoReturn:
-    raise ImproperlyConfigured(
-        f"{task.name} cannot add {sig!r} to a chord: chords are not counted in this version."
+def _inherit(sig: Signature[Any], request: Context) -> None:
+    """Give all calls of `sig` what they have as parts of the replaced call, unless they say otherwise."""
+    stamps = {key: (request.stamps or {}).get(key) for key in request.stamped_headers or ()}
+    headers = own_headers(request.headers)
+    for call in _calls(sig):
+        options = call.options
+        options["replaced_task_nesting"] = request.replaced_task_nesting + 1
+        if headers:
+            options["headers"] = {**headers, **(options.get("headers") or {})}
+        if stamps:
+            own = {key: options[key] for key in options.get("stamped_headers") or () if key in options}
+            call.stamp(**{**stamps, **own})
+
+
+def _calls(sig: Signature[Any]) -> Iterator[Signature[Any]]:
+    if isinstance(sig, chord):
+        yield from _calls(sig.header)
+        yield from _calls(sig.body)
+    elif isinstance(sig, chain | group):
+        for task in sig.tasks:
+            yield from _calls(task)
+    else:
+        yield sig
+
+
+def _last(sig: Signature[Any]) -> Signature[Any]:
+    """The call with which a closed canvas ends."""
+    if isinstance(sig, chain):
+        return _last(sig.tasks[-1])
+    return _last(sig.body) if isinstance(sig, chord) else sig
+
+
+def _continue(sig: Signature[Any], steps: list[Any]) -> None:
+    """Let the remaining `steps` of a chain (last one first) follow after `sig`."""
+    if isinstance(sig, chord):
+        _continue(sig.body, steps)
+    elif isinstance(sig, chain) and isinstance(sig.tasks[-1], chord):
+        _continue(sig.tasks[-1].body, steps)
+    else:
+        sig.options["chain"] = [*steps, *(sig.options.get("chain") or ())]
+
+
+def add_to_chord(task: Task[..., Any], sig: Signature[Any], *, lazy: bool) -> Any:
+    """See `Task.add_to_chord`."""
+    request = task.request
+    if not request.chord:
+        raise ValueError(f"{task.name} adds to a chord, but this call of it is not a member of one.")
+    sig = maybe_signature(sig, task.app, clone=True)._closed()
+    result = sig.freeze(
+        group_id=request.group,
+        chord=request.chord,
+        root_id=request.root_id,
+        parent_id=request.id,
+        group_index=request.group_index,
     )
+    if request.is_eager:
+        outcome = sig.apply()
+        request.chord.added.append((request.group_index, outcome))
+        return sig if lazy else outcome
+    backend: Any = task.backend
+    if not backend.capabilities.native_chord:
+        raise ImproperlyConfigured(
+            f"{task.name} cannot add to a chord: the result store ({backend.describe()}) does not count. "
+            "Set result_backend to one that does, as Redis, PostgreSQL or SQLite."
+        )
+    backend.chords.grow_chord(request.group, [result.id])
+    return sig if lazy else sig.delay()

@@ -26,7 +26,7 @@ from celeriac.app.arguments import Arguments
 from celeriac.app.attributes import EXECUTION_OPTIONS, FromConfig, SignatureOfRun, from_setting
 from celeriac.app.autoretry import add_autoretry_behaviour
 from celeriac.app.retrying import retry, signature_from_request
-from celeriac.exceptions import Ignore, Retry
+from celeriac.exceptions import Retry
 from celeriac.execution.call import Context
 from celeriac.execution.progress import Progress
 

@@ -1,7 +1,7 @@
 """Calls as values, and what can be made of them.
 
 `Signature` (one call), `chain` (one after the other), `group` (at the same time), `chord` (a group, then one
-more), `xmap`, `xstarmap`, `chunks` (one task over many arguments).
+more), `xmap`, `xstarmap`, `chunks` (one task over many arguments). `StampingVisitor` puts stamps on them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from celeriac.canvas.chord import chord
 from celeriac.canvas.group import group
 from celeriac.canvas.maps import chunks, xmap, xstarmap
 from celeriac.canvas.shape import Sending, waiting_ids
+from celeriac.canvas.stamping import StampingVisitor
 
 __all__ = [
     "Sending",
     "Signature",
+    "StampingVisitor",
     "chain",
     "chord",
     "chunks",

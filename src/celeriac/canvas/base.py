@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from celeriac import _state
-from celeriac.canvas.shape import Sending, as_list, checked, joined
+from celeriac.canvas.shape import Sending, as_list, checked
+from celeriac.canvas.stamping import put_stamps, with_stamps
 from celeriac.utils import uuid
 
 if TYPE_CHECKING:
@@ -100,6 +101,16 @@ class Signature(dict[str, Any], Generic[R_co]):
             immutable=immutable,
         )
 
+    @classmethod
+    def register_type(cls, name: str | None = None) -> Callable[[type[Signature[Any]]], type[Signature[Any]]]:
+        """A decorator for a canvas of one's own: dicts with `name` as ``subtask_type`` become it again."""
+
+        def register(subclass: type[Signature[Any]]) -> type[Signature[Any]]:
+            Signature.TYPES[name or subclass.__name__] = subclass
+            return subclass
+
+        return register
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.subtask_kind is not None:
@@ -128,6 +139,8 @@ class Signature(dict[str, Any], Generic[R_co]):
                 raise ValueError(
                     f"{kind!r} is not a kind of canvas; known are {', '.join(sorted(cls.TYPES))}"
                 )
+            if found.from_dict.__func__ is not Signature.from_dict.__func__:  # type: ignore[attr-defined]
+                return found.from_dict(d, app)  # a canvas of the user's own
             return found._rebuild(checked(d), app)
         return Signature(dict(checked(d)), app=app)
 
@@ -273,7 +286,7 @@ class Signature(dict[str, Any], Generic[R_co]):
         options = self["options"]
         task_id = options.setdefault("task_id", _id or uuid())
         given = {"root_id": root_id, "parent_id": parent_id, "chord": chord}
-        options.update({key: value for key, value in given.items() if value})
+        options.update({key: value for key, value in given.items() if value is not None})
         options.setdefault("reply_to", self.app.thread_oid)
         if group_id:
             options.setdefault("group_id", group_id)
@@ -315,21 +328,30 @@ class Signature(dict[str, Any], Generic[R_co]):
 
     # -- stamps ----------------------------------------------------------------------------------------------
 
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> None:
-        """Put `headers` on its message as stamps; its links get them too."""
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Signature[R_co]:
+        """Put stamps on it and on its links; returns itself.
+
+        Args:
+            visitor: a `StampingVisitor`, which decides the stamps.
+            append_stamps: values of stamps that are there already are kept: both become one list.
+            headers: stamps for every call; if ``stamped_headers`` is among them, only those it names are.
+        """
+        self.stamp_links(visitor, append_stamps, **headers)
         if visitor is not None:
-            raise NotImplementedError(
-                "Stamping visitors are not built yet; give the stamps as keywords: sig.stamp(name=value)."
-            )
+            headers = with_stamps(headers, visitor.on_signature(self, **headers))
+        put_stamps(self["options"], headers, append_stamps)
+        return self
+
+    def stamp_links(self, visitor: Any, append_stamps: bool = False, **headers: Any) -> None:
+        """Put stamps on its links alone."""
         options = self["options"]
-        names = options.get("stamped_headers") or []
-        options["stamped_headers"] = joined(names, list(headers))
-        for key, value in headers.items():
-            options[key] = joined(options[key], value) if append_stamps and key in options else value
-        for key in ("link", "link_error"):
-            for item in as_list(options.get(key)):
-                if isinstance(item, Signature):
-                    item.stamp(append_stamps=append_stamps, **headers)
+        for key, hook in (("link", "on_callback"), ("link_error", "on_errback")):
+            if not options.get(key):
+                continue
+            links = options[key] = [maybe_signature(link, self._app) for link in as_list(options[key])]
+            for link in links:
+                found = None if visitor is None else getattr(visitor, hook)(link, **headers)
+                link.stamp(visitor, append_stamps, **(with_stamps(headers, found) if found else headers))
 
     # -- joining ---------------------------------------------------------------------------------------------
 
@@ -342,6 +364,10 @@ class Signature(dict[str, Any], Generic[R_co]):
     def _members(self) -> Iterable[Signature[Any]]:
         """The calls it is made of: itself, unless it is a group."""
         return (self,)
+
+    def _closed(self) -> Signature[Any]:
+        """It with one call at its end: what ends in a group ends in a call with the list of its results."""
+        return self
 
     @classmethod
     def _join(cls, left: Signature[Any], right: Signature[Any]) -> Signature[Any]:

@@ -3,19 +3,25 @@
 1. `chain`: the steps. Sent as its first step; the others travel in that message, last one first, as Celery's
    workers read them.
 2. `_join`: what ``left | right`` is. A group with something after it is a chord.
+3. `_folded`: the steps as they are sent: from the first group or chord that is not the last step, all that
+   follows is its body. (Not before: a chain of a hundred groups would be a hundred chords deep.)
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celeriac import _state
 from celeriac.canvas.base import Signature, maybe_signature
 from celeriac.canvas.chord import chord
-from celeriac.canvas.group import NO_CHORDS, group
+from celeriac.canvas.group import group
+from celeriac.canvas.maps import chunks
 from celeriac.canvas.shape import Sending, as_list
-from celeriac.exceptions import ImproperlyConfigured
+from celeriac.canvas.stamping import with_stamps
+from celeriac.canvas.stream import at_least
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
@@ -23,42 +29,73 @@ if TYPE_CHECKING:
 __all__ = ["chain"]
 
 
+def _unrolled(sig: Signature[Any]) -> Signature[Any]:
+    """The only member of a group of one; anything else as it is."""
+    if isinstance(sig, group) and at_least(sig.tasks, 1) and not at_least(sig.tasks, 2):
+        return sig.tasks[0]
+    return sig
+
+
+def _empty(sig: Any) -> bool:
+    return isinstance(sig, group) and not at_least(sig.tasks, 1)
+
+
 def _steps_of(sig: Signature[Any]) -> list[Signature[Any]]:
-    """The steps a canvas adds to a chain; a group of one is its member, an inner chain's links go with it."""
-    if isinstance(sig, chain):
-        steps = [task.clone() for task in sig.tasks]
-        if not steps:
-            return steps
-        if sig["args"]:
-            steps[0] = steps[0].clone(sig["args"])
-        for step in steps:
-            step.extend_list_option("link_error", sig.options.get("link_error"))
-        steps[-1].extend_list_option("link", sig.options.get("link"))
+    """The steps a canvas adds to a chain; an inner chain's arguments and links go with its steps."""
+    if not isinstance(sig, chain):
+        return [sig]
+    steps = [task.clone() for task in sig.tasks]
+    if not steps:
         return steps
-    if isinstance(sig, group) and len(sig.tasks) == 1:
-        return _steps_of(sig.tasks[0])
-    return [sig]
+    if sig["args"]:
+        steps[0] = steps[0].clone(sig["args"])
+    for step in steps:
+        step.extend_list_option("link_error", sig.options.get("link_error"))
+    steps[-1].extend_list_option("link", sig.options.get("link"))
+    return steps
 
 
 def _append(steps: list[Signature[Any]], step: Signature[Any]) -> None:
-    """Put `step` after `steps`, in place."""
+    """Put `step` after `steps`, in place. Groups wait side by side until they are sent (`_folded`)."""
     last = steps[-1] if steps else None
-    if isinstance(last, group):
+    if isinstance(last, group) and not isinstance(step, group):
         steps[-1] = chord(last, body=step, app=last._app)
-    elif isinstance(last, chord) and last.body is not None:
+    elif isinstance(last, chord) and last.body is not None and not isinstance(step, chord):
         made = last.clone()
         assert isinstance(made, chord)
         made.body = made.body | step
         steps[-1] = made
-    else:
+    elif step is not None and not (steps and _empty(step)):
         steps.append(step)
+
+
+def _folded(steps: list[Signature[Any]]) -> list[Signature[Any]]:
+    """What is sent one after the other: at most the last of these is a group or chord."""
+    for index, step in enumerate(steps[:-1]):
+        rest = steps[index + 1 :]
+        if isinstance(step, group):
+            made = chord(step, body=rest[0] if len(rest) == 1 else _of(rest), app=step._app)
+        elif isinstance(step, chord) and step.body is not None:
+            made = step.clone()  # type: ignore[assignment]
+            made.body = _of([*_steps_of(made.body), *rest])
+        else:
+            continue
+        return [*steps[:index], made]
+    return steps
+
+
+def _of(steps: list[Signature[Any]], app: Celeriac | None = None) -> chain:
+    made = dict.__new__(chain)
+    made._fill(steps, app, {})
+    return made
 
 
 class chain(Signature[Any]):
     """Calls one after the other; each gets the result of the one before as its first argument.
 
     Args:
-        tasks: signatures, or one iterable of them.
+        tasks: signatures, or one iterable of them. When a group of several comes first and something follows,
+            a `chord` is made, as by ``|``.
         options: options of the first step's `apply_async`.
 
     Example:
@@ -68,37 +105,63 @@ class chain(Signature[Any]):
 
     subtask_kind: ClassVar[str | None] = "chain"
 
+    def __new__(cls, *tasks: Any, app: Celeriac | None = None, **options: Any) -> Any:
+        made = super().__new__(cls)
+        listed = len(tasks) == 1 and not isinstance(tasks[0], dict)
+        given = [maybe_signature(task, app) for task in (tasks[0] if listed else tasks)]
+        if app is None and not options and given and (listed or len(given) > 1):
+            first = _unrolled(given[0])
+            if isinstance(first, group) and at_least(first.tasks, 2):
+                return reduce(operator.or_, given[1:], first)
+        made.__dict__["_given"] = given
+        return made
+
     def __init__(self, *tasks: Any, app: Celeriac | None = None, **options: Any) -> None:
-        only = tasks[0] if len(tasks) == 1 else None
-        given = only if only is not None and not isinstance(only, dict) else tasks
+        given = self.__dict__.pop("_given", None)
+        if given is None:
+            return  # `__new__` has made it of others
         steps: list[Signature[Any]] = []
         for task in given:
-            for step in _steps_of(maybe_signature(task, app)):
+            for step in _steps_of(_unrolled(task)):
                 _append(steps, step)
-        super().__init__("celery.chain", (), {"tasks": steps}, subtask_type="chain", app=app, options=options)
+        self._fill(steps, app, options)
+
+    def _fill(self, steps: list[Signature[Any]], app: Celeriac | None, options: dict[str, Any]) -> None:
+        Signature.__init__(
+            self, "celery.chain", (), {"tasks": steps}, subtask_type="chain", app=app, options=options
+        )
 
     @classmethod
     def _rebuild(cls, d: Mapping[str, Any], app: Celeriac | None) -> Signature[Any]:
         tasks = d["kwargs"].get("tasks") or []
         if not isinstance(tasks, list | tuple) or not all(isinstance(task, dict) for task in tasks):
             raise ValueError("this is not a chain, its tasks are not a list of signatures")
-        made = cls(list(tasks), app=app, **d["options"])
+        made = dict.__new__(cls)
+        made._fill([maybe_signature(task, app) for task in tasks], app, dict(d["options"]))
         made["args"], made["immutable"] = d["args"], d["immutable"]
         return made
 
     @classmethod
     def _join(cls, left: Signature[Any], right: Signature[Any]) -> Signature[Any]:
-        if isinstance(left, group) and len(left.tasks) > 1:
-            return chord(left, body=right, app=left._app)
-        if isinstance(left, chord) and left.body is not None:
+        if isinstance(left, group):
+            return left.clone() if _empty(right) else chord(left, body=right, app=left._app)
+        right = _unrolled(right)
+        if isinstance(left, chain):
+            if _empty(right):
+                return left.clone()
+            if not left.tasks and isinstance(right, group):
+                return right
+        elif isinstance(left, chord) and left.body is not None and not isinstance(right, chain | group):
             made = left.clone()
             assert isinstance(made, chord)
             made.body = made.body | right
             return made
-        steps = [*_steps_of(left)]
+        else:
+            return _of([left, *_steps_of(right)], left._app)
+        steps = _steps_of(left)
         for step in _steps_of(right):
             _append(steps, step)
-        return cls(steps, app=left._app)
+        return _of(steps, left._app)
 
     @property
     def tasks(self) -> list[Signature[Any]]:
@@ -115,8 +178,17 @@ class chain(Signature[Any]):
     def __bool__(self) -> bool:
         return True
 
+    def unchain_tasks(self) -> list[Signature[Any]]:
+        """Copies of the steps, each with the chain's links: to be called one by one."""
+        steps = [task.clone() for task in self.tasks]
+        for step in steps:
+            step.extend_list_option("link_error", self.options.get("link_error"))
+            step.extend_list_option("link", self.options.get("link"))
+        return steps
+
     def _copied(self, args: Any, kwargs: Any, options: Any) -> Signature[Any]:
-        made = chain([task.clone() for task in self.tasks], app=self._app, **options)
+        made = dict.__new__(type(self))
+        made._fill([task.clone() for task in self.tasks], self._app, dict(options))
         made["args"] = tuple(args)
         made["immutable"] = self["immutable"]
         return made
@@ -139,11 +211,8 @@ class chain(Signature[Any]):
         if app.conf.task_always_eager:
             return self.apply(args, kwargs, **options)
         steps, result = self._prepared(options)
-        first_args = (*(args or ()), *self["args"])
-        sent = steps[0].apply_async(first_args, kwargs, **options)
-        if len(steps) == 1:
-            return sent
-        return result
+        sent = steps[0].apply_async(self._first_args(args), kwargs, **options)
+        return sent if len(steps) == 1 and len(self.tasks) == 1 else result
 
     def sendings(
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
@@ -152,49 +221,52 @@ class chain(Signature[Any]):
         if not self.tasks:
             return []
         steps, _ = self._prepared(options)
-        return steps[0].sendings((*(args or ()), *self["args"]), kwargs, **options)
+        return steps[0].sendings(self._first_args(args), kwargs, **options)
+
+    def _first_args(self, args: Iterable[Any] | None) -> tuple[Any, ...]:
+        if self["immutable"]:
+            return tuple(self["args"])
+        return (*(args or ()), *self["args"])
 
     def _prepared(self, options: dict[str, Any]) -> tuple[list[Signature[Any]], Any]:
         """Copies of the steps with ids, and the last one's result. `options` become the first step's."""
         own = {key: value for key, value in self["options"].items() if key not in options}
+        for key in ("link", "link_error"):
+            if key in self["options"] and options.get(key):
+                options[key] = [*as_list(self["options"][key]), *as_list(options[key])]
         options.update(own)
         made = self.clone()
         assert isinstance(made, chain)
         made["options"].clear()
-        steps = made.tasks
-        if any(isinstance(step, chord) for step in steps):
-            raise ImproperlyConfigured(NO_CHORDS)
-        for callback in as_list(options.pop("link", None)):
-            steps[-1].link(callback)
-        for errback in as_list(options.pop("link_error", None)):
-            for step in steps:
-                step.link_error(maybe_signature(errback, self._app, clone=True))
         result = made.freeze(
             options.pop("task_id", None),
             group_id=options.pop("group_id", None),
             chord=options.pop("chord", None),
             group_index=options.pop("group_index", None),
         )
-        rest = [*reversed(steps[1:]), *as_list(options.pop("chain", None))]
-        # What comes after the whole chain stands first: the list is read from its end.
-        after = rest[len(steps) - 1 :]
+        steps = made.tasks
+        for callback in as_list(options.pop("link", None)):
+            steps[-1].link(maybe_signature(callback, self._app, clone=True))
+        for errback in as_list(options.pop("link_error", None)):
+            for step in steps:
+                step.link_error(maybe_signature(errback, self._app, clone=True))
+        steps = _folded(steps)
+        # The list is read from its end: what comes after the whole chain stands first.
+        rest = [*as_list(options.pop("chain", None)), *reversed(steps[1:])]
         if rest:
-            options["chain"] = [*after, *rest[: len(steps) - 1]]
+            options["chain"] = rest
         return steps, result
 
     def apply(
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
         """Run all steps here and now; returns the last one's result."""
-        last: Any = None
-        first_args: Any = (*(args or ()), *self["args"])
-        for step in self.tasks:
-            if last is None:
-                result = step.clone().apply(first_args, kwargs, **options)
-            else:
-                result = step.clone().apply((last.get(),), **options)
-            result.parent, last = last, result
-        return last
+        if not self.tasks:
+            return None
+        steps, result = self._prepared(options)
+        later = options.pop("chain", None) or []
+        after = [maybe_signature(step, self._app) for step in reversed(later[: len(later) - len(steps) + 1])]
+        return self.app.eager_chain([*steps, *after], self._first_args(args), kwargs, options, result)
 
     # -- ids, links, options ---------------------------------------------------------------------------------
 
@@ -208,6 +280,10 @@ class chain(Signature[Any]):
         group_index: int | None = None,
     ) -> Any:
         """Give all steps their ids; `_id`, group and chord are the last step's. Returns its result."""
+        steps = [step.group() if isinstance(step, chunks) else step for step in self.tasks]
+        self.tasks = [step for index, step in enumerate(steps) if not (index and _empty(step))]
+        if chord is not None and self.tasks:
+            self.tasks[-1] = self.tasks[-1]._closed()
         last = len(self.tasks) - 1
         previous: Any = None
         for index, step in enumerate(self.tasks):
@@ -229,19 +305,24 @@ class chain(Signature[Any]):
 
     _freeze = freeze
 
-    def link(self, callback: Any) -> Any:
-        """Call `callback` with the result of the last step."""
-        return self.tasks[-1].link(callback) if self.tasks else super().link(callback)
+    def _closed(self) -> Signature[Any]:
+        last = self.tasks[-1]._closed() if self.tasks else None
+        if last is None or last is self.tasks[-1]:
+            return self
+        made = self.clone()
+        assert isinstance(made, chain)
+        made.tasks[-1] = last
+        return made
 
-    def link_error(self, errback: Any) -> Any:
-        """Call `errback` when any step fails."""
-        for step in self.tasks:
-            step.link_error(maybe_signature(errback, self._app, clone=True))
-        return errback
-
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> None:
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> chain:
+        if visitor is not None:
+            headers = with_stamps(headers, visitor.on_chain_start(self, **headers))
+        self.stamp_links(visitor, append_stamps, **headers)
         for step in self.tasks:
             step.stamp(visitor, append_stamps, **headers)
+        if visitor is not None:
+            visitor.on_chain_end(self, **headers)
+        return self
 
     @property
     def app(self) -> Any:

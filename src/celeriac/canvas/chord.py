@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celeriac.canvas.base import Signature, maybe_signature
 from celeriac.canvas.group import NO_CHORDS, group, signatures_of
 from celeriac.canvas.shape import Sending
+from celeriac.canvas.stamping import with_stamps
 from celeriac.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class chord(Signature[Any]):
     Example:
         >>> add = Signature("proj.add", (2, 2))
         >>> chord([add, add], Signature("proj.total"))
-        proj.total([proj.add(2, 2), proj.add(2, 2)])
+        %proj.total([proj.add(2, 2), proj.add(2, 2)])
     """
 
     subtask_kind: ClassVar[str | None] = "chord"
@@ -101,13 +102,32 @@ class chord(Signature[Any]):
         raise ImproperlyConfigured(NO_CHORDS)
 
     def apply(
-        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        propagate: bool = True,
+        body: Any = None,
+        **options: Any,
     ) -> Any:
-        """Run header and body here and now."""
+        """Run header and body here and now; `propagate` is taken for Celery's callers and says nothing.
+
+        Raises:
+            ValueError: it has no body.
+        """
         kwargs = dict(kwargs or {})
-        body = maybe_signature(kwargs.pop("body", None), self._app) or self.body
-        values = self.header.clone().apply(args, {**self["kwargs"]["kwargs"], **kwargs}).get()
-        return body.clone().apply((values,), **options)
+        made = self.clone()
+        assert isinstance(made, chord)
+        given = kwargs.pop("body", None) or body
+        if given is not None:
+            made.body = maybe_signature(given, self._app, clone=True)
+        if made.body is None:
+            raise ValueError(f"A chord needs a body to be run, and this has none: {self!r}")
+        made.freeze(options.pop("task_id", None))
+        args = (*(args or ()), *self["args"])
+        own = {key: value for key, value in self["options"].items() if key not in ("task_id", *options)}
+        for key in ("link", "link_error"):
+            made.body.extend_list_option(key, own.pop(key, None))
+        return self.app.eager_chord(made, args, {**self["kwargs"]["kwargs"], **kwargs}, {**own, **options})
 
     def freeze(
         self,
@@ -123,6 +143,8 @@ class chord(Signature[Any]):
         self["options"].setdefault("task_id", self.header.id)
         if self.body is None:
             return header
+        if chord is not None:
+            self.body = self.body._closed()
         result = self.body.freeze(
             _id, group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id, group_index=group_index
         )
@@ -145,19 +167,44 @@ class chord(Signature[Any]):
         return self.body.link_error(errback)
 
     def set_immutable(self, immutable: bool) -> None:
-        self.body.set_immutable(immutable)
+        """Of the members of the header: its arguments go to them."""
+        self.header.set_immutable(immutable)
 
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> None:
-        self.header.stamp(visitor, append_stamps, **headers)
+    def _closed(self) -> Signature[Any]:
+        body = self.body and self.body._closed()
+        if body is self.body:
+            return self
+        made = self.clone()
+        assert isinstance(made, chord)
+        made.body = body
+        return made
+
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> chord:
+        if visitor is not None:
+            headers = with_stamps(headers, visitor.on_chord_header_start(self, **headers))
+        for task in self.tasks:
+            task.stamp(visitor, append_stamps, **headers)
+        if visitor is not None:
+            visitor.on_chord_header_end(self, **headers)
         if self.body is not None:
+            if visitor is not None:
+                headers = with_stamps(headers, visitor.on_chord_body(self, **headers))
             self.body.stamp(visitor, append_stamps, **headers)
+        return self
 
     @property
     def app(self) -> Any:
         """Its app: its own, its header's or body's, or the current one."""
         return self._app if self._app is not None else self.header.app
 
+    def __length_hint__(self) -> int:
+        """How many calls its body waits for."""
+        return sum(1 for _ in self.header._members())
+
     def __repr__(self) -> str:
-        if self.body is None:
+        body = self.body
+        if body is None:
             return f"<chord without body: {self.tasks!r}>"
-        return f"{self.body['task']}({self.tasks!r})"
+        first, *rest = body.tasks if body["subtask_type"] == "chain" and body.tasks else [body]
+        steps = [first.reprcall(self.tasks), *map(repr, rest)]
+        return f"%({' | '.join(steps)})" if rest else f"%{steps[0]}"

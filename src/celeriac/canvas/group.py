@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celeriac import _state
 from celeriac.canvas.base import Signature, maybe_signature
 from celeriac.canvas.shape import Sending
+from celeriac.canvas.stamping import with_stamps
+from celeriac.canvas.stream import Stream, at_least
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.utils import uuid
 from celeriac.utils.bulk import collector_paused
@@ -26,23 +28,28 @@ __all__ = ["NO_CHORDS", "group", "signatures_of"]
 _new_sending = tuple.__new__
 
 
-def signatures_of(tasks: Any, app: Celeriac | None) -> list[Signature[Any]]:
-    """The signatures that `tasks` (a group, a signature, an iterable, or several of these) stands for."""
+def signatures_of(tasks: Any, app: Celeriac | None) -> Any:
+    """The signatures that `tasks` (a group, a signature, an iterable) stands for: a list, or a `Stream` of
+    what a generator will give."""
     if isinstance(tasks, dict):
         tasks = maybe_signature(tasks, app)
-        return list(tasks.tasks) if isinstance(tasks, group) else [tasks]
-    return [maybe_signature(task, app) for task in tasks]
+        return tasks.tasks if isinstance(tasks, group) else [tasks]
+    if isinstance(tasks, Stream):
+        return tasks
+    if isinstance(tasks, list | tuple):
+        return [maybe_signature(task, app) for task in tasks]
+    return Stream(tasks, lambda task: maybe_signature(task, app))
 
 
 class group(Signature[list[Any]]):
     """Calls that run at the same time.
 
     Args:
-        tasks: signatures, or one iterable of them.
+        tasks: signatures, or one iterable of them; from a generator they are taken when they are needed.
         options: options of every member's `apply_async`.
 
     Example:
-        >>> group(Signature("proj.add", (n, n)) for n in range(2))
+        >>> group([Signature("proj.add", (n, n)) for n in range(2)])
         group([proj.add(0, 0), proj.add(1, 1)])
     """
 
@@ -79,7 +86,7 @@ class group(Signature[list[Any]]):
         return len(self.tasks)
 
     def __bool__(self) -> bool:
-        return True
+        return at_least(self.tasks, 1)
 
     def _copied(self, args: Any, kwargs: Any, options: Any) -> Signature[list[Any]]:
         made = group([task.clone() for task in self.tasks], app=self._app, **options)
@@ -166,7 +173,8 @@ class group(Signature[list[Any]]):
                 results.append(make_result(task_id, None, None, app))
             else:
                 member = task.clone()
-                results.append(member.freeze(group_id=options["group_id"], group_index=index))
+                place = {"group_id": options["group_id"], "group_index": index}
+                results.append(member.freeze(chord=options.get("chord"), **place))
                 sendings += member.sendings(args, kwargs, **options, group_index=index)
         return sendings, results
 
@@ -175,11 +183,17 @@ class group(Signature[list[Any]]):
     ) -> Any:
         """Run all members here and now, one after the other."""
         app = self.app
-        if not self.tasks:
-            return self.freeze()
+        made = self.clone()
+        assert isinstance(made, group)
         group_id = options.pop("task_id", None) or self.id or uuid()
+        if not at_least(made.tasks, 1):
+            return app.GroupResult(group_id, [])
+        made["options"].clear()
+        made.freeze(group_id, group_id=group_id, chord=options.pop("chord", None))
+        own = {key: value for key, value in self["options"].items() if key not in _GROUP_ONLY}
+        shared = {**own, **{key: value for key, value in options.items() if key not in _GROUP_ONLY}}
         args = (*(args or ()), *self["args"])
-        return app.GroupResult(group_id, [task.apply(args, kwargs, **options) for task in self._members()])
+        return app.GroupResult(group_id, [task.apply(args, kwargs, **shared) for task in made.tasks])
 
     # -- ids, links, options ---------------------------------------------------------------------------------
 
@@ -227,9 +241,17 @@ class group(Signature[list[Any]]):
         for task in self.tasks:
             task.set_immutable(immutable)
 
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> None:
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> group:
+        if visitor is not None:
+            headers = with_stamps(headers, visitor.on_group_start(self, **headers))
         for task in self.tasks:
             task.stamp(visitor, append_stamps, **headers)
+        if visitor is not None:
+            visitor.on_group_end(self, **headers)
+        return self
+
+    def _closed(self) -> Signature[Any]:
+        return self | Signature("celery.accumulate", (), {"index": 0}, app=self._app)  # type: ignore[no-any-return]
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
         """Give the members growing countdowns: `start`, `start` + `step`, … seconds, around at `stop`."""

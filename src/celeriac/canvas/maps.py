@@ -104,6 +104,9 @@ class chunks(_OverItems):
     def _members(self) -> Iterable[Signature[Any]]:
         return self.group()._members()
 
+    def _closed(self) -> Signature[Any]:
+        return self.group()._closed()
+
     def __call__(self, **options: Any) -> Any:
         return self.apply_async(**options)
 
