@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEV := $(VENV)/.dev
-EXTRAS := redis,msgpack,yaml,pydantic,zstd,brotli,django,sqlalchemy,postgres,memcache,rich
+EXTRAS := redis,msgpack,yaml,pydantic,zstd,brotli,django,sqlalchemy,postgres,memcache,fsspec,mongodb,dynamodb,elasticsearch,rich
 OTHER_PYTHONS := 3.12 3.13
 # Tests that look at no clock: they run two at a time, each runner with servers of its own.
 SIDE_BY_SIDE := tests/unit tests/wire tests/typing tests/conformance tests/faults/test_failpoints.py

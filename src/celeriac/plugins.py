@@ -127,6 +127,39 @@ _ELASTIC_BACKEND: Final = Plugin(
     ),
 )
 
+_FILE_BACKEND: Final = Plugin(
+    "celeriac.backends.objects:ObjectBackend", "", ("result_serializer", "result_expires")
+)
+_FSSPEC_BACKEND: Final = _FILE_BACKEND._replace(extra="fsspec")
+_S3_BACKEND: Final = Plugin(
+    "celeriac.backends.objects:ObjectBackend",
+    "s3",
+    (
+        *_FILE_BACKEND.settings,
+        "s3_bucket",
+        "s3_base_path",
+        "s3_access_key_id",
+        "s3_secret_access_key",
+        "s3_endpoint_url",
+        "s3_region",
+    ),
+)
+_GCS_BACKEND: Final = Plugin(
+    "celeriac.backends.objects:ObjectBackend",
+    "gcs",
+    (*_FILE_BACKEND.settings, "gcs_bucket", "gcs_base_path", "gcs_project"),
+)
+_AZURE_BACKEND: Final = Plugin(
+    "celeriac.backends.objects:ObjectBackend",
+    "azureblockblob",
+    (
+        *_FILE_BACKEND.settings,
+        "azureblockblob_container_name",
+        "azureblockblob_base_path",
+        "azureblockblob_connection_timeout",
+        "azureblockblob_read_timeout",
+    ),
+)
 _RPC_BACKEND: Final = Plugin(
     "celeriac.backends.rpc:RpcBackend",
     "rabbitmq",
@@ -149,6 +182,14 @@ BACKENDS: Final[Mapping[str, Plugin]] = {
     "cache": _CACHE_BACKEND,
     "cache+": _CACHE_BACKEND,
     "cache+memory": _MEMORY_BACKEND,
+    "file": _FILE_BACKEND,
+    "fsspec+": _FSSPEC_BACKEND,
+    "s3": _S3_BACKEND,
+    "gs": _GCS_BACKEND,
+    "gcs": _GCS_BACKEND,
+    "azureblockblob": _AZURE_BACKEND,
+    "az": _AZURE_BACKEND,
+    "abfs": _AZURE_BACKEND,
     "memcache": _CACHE_BACKEND,
     "memcached": _CACHE_BACKEND,
     "memory": _MEMORY_BACKEND,

@@ -102,27 +102,29 @@ _CASSANDRA = _absent("Cassandra", (
     ("cassandra_options", "dict", {}), ("cassandra_secure_bundle_path", "str|None", None),
 ))  # fmt: skip
 
+_RETRIED = "Storing is retried as `result_backend_max_retries` says."
+
 _CLOUD = (
-    *_absent("S3", tuple(
-        (f"s3_{part}", "str|None", None)
-        for part in ("access_key_id", "secret_access_key", "bucket", "base_path", "endpoint_url", "region")
-    )),
-    *_absent("Azure blob", (
-        ("azureblockblob_container_name", "str", "celery"),
-        ("azureblockblob_retry_initial_backoff_sec", "int", 2),
-        ("azureblockblob_retry_increment_base", "int", 2),
-        ("azureblockblob_retry_max_attempts", "int", 3),
-        ("azureblockblob_base_path", "str", ""),
-        ("azureblockblob_connection_timeout", "int", 20),
-        ("azureblockblob_read_timeout", "int", 120),
-    )),
-    *_absent("Google Cloud Storage", (
-        ("gcs_bucket", "str|None", None), ("gcs_project", "str|None", None), ("gcs_base_path", "str|None",
-        ""),
-        ("gcs_ttl", "seconds", 0), ("gcs_threadpool_maxsize", "int", 10), ("firestore_project",
-        "str|None", None),
-    )),
-    *_absent("DynamoDB", (("dynamodb_endpoint_url", "str|None", None),)),
+    Setting("s3_bucket", "str|None", None, HONOURED, "Only with result_backend = 's3://'."),
+    Setting("s3_base_path", "str|None", None, HONOURED, "What the objects' names begin with, slash and all."),
+    Setting("s3_access_key_id", "str|None", None, HONOURED, "Without it boto's own places are searched."),
+    Setting("s3_secret_access_key", "str|None", None, HONOURED),
+    Setting("s3_endpoint_url", "str|None", None, HONOURED),
+    Setting("s3_region", "str|None", None, HONOURED),
+    Setting("azureblockblob_container_name", "str", "celery", HONOURED),
+    Setting("azureblockblob_base_path", "str", "", HONOURED),
+    Setting("azureblockblob_connection_timeout", "int", 20, HONOURED),
+    Setting("azureblockblob_read_timeout", "int", 120, HONOURED),
+    Setting("azureblockblob_retry_initial_backoff_sec", "int", 2, ACCEPTED, _RETRIED),
+    Setting("azureblockblob_retry_increment_base", "int", 2, ACCEPTED, _RETRIED),
+    Setting("azureblockblob_retry_max_attempts", "int", 3, ACCEPTED, _RETRIED),
+    Setting("gcs_bucket", "str|None", None, HONOURED, "Only with result_backend = 'gs://'."),
+    Setting("gcs_project", "str|None", None, HONOURED),
+    Setting("gcs_base_path", "str|None", "", HONOURED),
+    Setting("gcs_ttl", "seconds", 0, ACCEPTED, "Objects are deleted after `result_expires`."),
+    Setting("gcs_threadpool_maxsize", "int", 10, ACCEPTED, "Requests run side by side without threads."),
+    Setting("firestore_project", "str|None", None, ACCEPTED, "Chords are counted in the bucket itself."),
+    Setting("dynamodb_endpoint_url", "str|None", None, HONOURED, "Wins over the host of the URL."),
     *_absent("Cosmos DB", (
         ("cosmosdbsql_database_name", "str", "celerydb"), ("cosmosdbsql_collection_name", "str", "celerycol"),
         ("cosmosdbsql_consistency_level", "str", "Session"), ("cosmosdbsql_max_retry_attempts", "int", 9),
@@ -133,12 +135,16 @@ _CLOUD = (
 _DOCUMENTS = (
     *_absent("Couchbase", (("couchbase_backend_settings", "dict|None", None),), "CELERY_"),
     *_absent("ArangoDB", (("arangodb_backend_settings", "dict|None", None),), "CELERY_"),
-    *_absent("MongoDB", (("mongodb_backend_settings", "dict|None", None),), "CELERY_"),
-    *_absent("Elasticsearch", (
-        ("elasticsearch_retry_on_timeout", "bool|None", None), ("elasticsearch_max_retries",
-        "int|None", None),
-        ("elasticsearch_timeout", "seconds|None", None), ("elasticsearch_save_meta_as_text", "bool", True),
-    ), "CELERY_"),
+    Setting("mongodb_backend_settings", "dict|None", None, HONOURED, "Wins over the URL.",
+            ("CELERY_MONGODB_BACKEND_SETTINGS",)),
+    Setting("elasticsearch_retry_on_timeout", "bool|None", None, HONOURED, "",
+            ("CELERY_ELASTICSEARCH_RETRY_ON_TIMEOUT",)),
+    Setting("elasticsearch_max_retries", "int|None", None, HONOURED, "3 when it is not set.",
+            ("CELERY_ELASTICSEARCH_MAX_RETRIES",)),
+    Setting("elasticsearch_timeout", "seconds|None", None, HONOURED, "10 when it is not set.",
+            ("CELERY_ELASTICSEARCH_TIMEOUT",)),
+    Setting("elasticsearch_save_meta_as_text", "bool", True, HONOURED, "",
+            ("CELERY_ELASTICSEARCH_SAVE_META_AS_TEXT",)),
 )  # fmt: skip
 
 #: Keys inside the dicts above; as settings of their own they mean nothing, in Celery either.

@@ -1,0 +1,49 @@
+"""Compressed result documents, in Celery's form: a mark, the method's content type, NUL, the bytes.
+
+1. `packed(document, method)`: compressed, if that makes it smaller.
+2. `unpacked(document)`: the way back, of any method; what has no mark stays as it is. So results that were
+   stored before `result_compression` was set, or are stored by others, are read.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celeriac.exceptions import DecodeError
+from celeriac.wire import compression
+
+__all__ = ["MARK", "packed", "unpacked"]
+
+#: No serializer's bytes begin so.
+MARK: Final = b"\0celery-compressed\0"
+
+
+def packed(document: bytes, method: str | None) -> bytes:
+    """Raises `ImproperlyConfigured`: there is no such method, or its library is missing.
+
+    Example:
+        >>> packed(b"spam" * 100, "gzip")[:34]
+        b'\\x00celery-compressed\\x00application/x'
+        >>> packed(b"spam", "gzip"), packed(b"spam", None)
+        (b'spam', b'spam')
+    """
+    if not method or document.startswith(MARK):
+        return document
+    body, content_type = compression.compress(document, method)
+    small = b"".join((MARK, content_type.encode(), b"\0", body))
+    return small if len(small) < len(document) else document
+
+
+def unpacked(document: bytes) -> bytes:
+    """Raises `DecodeError`: the method is unknown here, or the bytes are damaged.
+
+    Example:
+        >>> unpacked(packed(b"spam" * 100, "gzip")) == b"spam" * 100
+        True
+    """
+    if not document.startswith(MARK):
+        return document
+    kind, found, body = document[len(MARK) :].partition(b"\0")
+    if not found:
+        raise DecodeError("a compressed result has no content type")
+    return compression.decompress(body, kind.decode("ascii", "replace"))
