@@ -19,12 +19,20 @@ from typing import TYPE_CHECKING, Any
 from celeriac import _state, signals, states
 from celeriac.app.followups import takes_failure
 from celeriac.app.ids import new_id
-from celeriac.app.replacing import Replaced
 from celeriac.app.stack import current_parent
 from celeriac.canvas import group, maybe_signature
 from celeriac.exceptions import Retry
 from celeriac.execution.call import Context
-from celeriac.execution.outcome import FAILED, IGNORED, REJECTED, RETRIED, SUCCEEDED, Outcome, error_info
+from celeriac.execution.outcome import (
+    FAILED,
+    IGNORED,
+    REJECTED,
+    RETRIED,
+    SUCCEEDED,
+    Outcome,
+    Replaced,
+    error_info,
+)
 from celeriac.execution.run import entry_point, invoke, overrides
 from celeriac.result import EagerResult
 from celeriac.wire import serialization
@@ -66,8 +74,11 @@ def apply(
     if outcome.fatal and outcome.exc is not None:
         raise outcome.exc  # SystemExit and KeyboardInterrupt mean this process
     state = _STATES[outcome.kind]
-    if isinstance(outcome.exc, Replaced) and outcome.exc.result is not None:
-        return outcome.exc.result  # type: ignore[no-any-return]
+    if isinstance(outcome.exc, Replaced):
+        if outcome.exc.result is not None:
+            return outcome.exc.result  # type: ignore[no-any-return]
+        if outcome.exc.sig is not None:
+            outcome.exc.sig.delay()
     if outcome.kind == SUCCEEDED:
         _follow(task, context, outcome.value, throw)
     _tell(task, context, outcome, state)

@@ -1,6 +1,7 @@
 """What a worker publishes together with an acknowledgement.
 
-1. `followups`: links, the next step of a chain, errbacks: a conclusion → `Sending`s.
+1. `followups`: links, the next step of a chain, errbacks: a conclusion → `Sending`s. Of a group as an errback
+   each member is one.
 2. `next_try`: a delivered call that is to be tried again → its next message.
 
 All are values; nothing is published here. Ids are made from the call's id, so that a follow-up that is made
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.brokers.base import Outgoing
-from celeriac.canvas import Sending, Signature, maybe_signature
+from celeriac.canvas import Sending, Signature, group, maybe_signature
 from celeriac.execution.call import context_of, own_headers
 from celeriac.states import SUCCESS
 from celeriac.wire import protocol
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from celeriac.execution.conclude import Conclusion
     from celeriac.wire.protocol import Call
 
-__all__ = ["ERRBACK", "derived_id", "followups", "next_try", "takes_failure"]
+__all__ = ["ERRBACK", "derived_id", "errback_sendings", "followups", "next_try", "takes_failure"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +60,6 @@ def followups(app: Celeriac, call: Call, context: Context, conclusion: Conclusio
     Raises:
         ValueError: a link of the message is no signature.
     """
-    if call.chord is not None:
-        logger.error(
-            "Task %s[%s] is a member of a chord. This version does not count chords: its body will not run.",
-            call.name,
-            call.id,
-        )
     common: dict[str, Any] = {"root_id": call.root_id or call.id, "parent_id": call.id}
     if app.conf.task_inherit_parent_priority and call.properties.get("priority"):
         common["priority"] = call.properties["priority"]
@@ -75,11 +70,13 @@ def followups(app: Celeriac, call: Call, context: Context, conclusion: Conclusio
         *rest, step = conclusion.chain
         options = {**common, "chain": rest} if rest else common
         sendings += _of(app, step, (conclusion.value,), derived_id(call.id, "chain"), options)
+    if conclusion.replacement is not None:
+        sendings += conclusion.replacement.sendings()
     if conclusion.state == SUCCESS:
         for sending in sendings:
             context.add_child(app.AsyncResult(sending.options["task_id"]))
     for index, errback in enumerate(conclusion.errbacks):
-        sendings += _errback(app, errback, derived_id(call.id, f"errback {index}"), common, call, conclusion)
+        sendings += errback_sendings(app, errback, derived_id(call.id, f"errback {index}"), common, call, conclusion)
     return sendings
 
 
@@ -105,7 +102,7 @@ def takes_failure(app: Celeriac, errback: Signature[Any]) -> bool:
     return task is not None and task.arguments.most > 1
 
 
-def _errback(
+def errback_sendings(
     app: Celeriac,
     link: Any,
     task_id: str,
@@ -113,8 +110,15 @@ def _errback(
     call: Call,
     conclusion: Conclusion,
 ) -> list[Sending]:
+    """The calls of the errback `link` of a call that failed."""
     errback = maybe_signature(link, app)
-    if errback.immutable or not takes_failure(app, errback):
+    if isinstance(errback, group):
+        return [
+            sending
+            for index, task in enumerate(errback.tasks)
+            for sending in errback_sendings(app, task, derived_id(task_id, f"{index}"), options, call, conclusion)
+        ]
+    if not takes_failure(app, errback):
         return _of(app, errback, (call.id,), task_id, options)
     request = {
         "id": call.id,
@@ -128,9 +132,12 @@ def _errback(
         "group_index": call.group_index,
         "headers": own_headers(call.headers),
         "delivery_info": call.properties.get("delivery_info"),
+        "stamped_headers": call.headers.get("stamped_headers"),
+        "stamps": call.headers.get("stamps"),
     }
     failure = describe_exception(conclusion.value)
-    place = {key: value for key, value in errback.options.items() if key in _PLACE or key == "priority"}
+    kept = {"priority", "stamped_headers", *(errback.options.get("stamped_headers") or ())} | _PLACE
+    place = {key: value for key, value in errback.options.items() if key in kept}
     args = (dict(errback), request, failure, conclusion.traceback)
     return [Sending(ERRBACK, args, {}, {**options, **place, "task_id": task_id, "ignore_result": True})]
 
@@ -195,6 +202,7 @@ def _rebuilt(
     """The next try with options that need a message written anew (other links, another serializer, …)."""
     context = context_of(call, "")
     options = {key: value for key, value in context.as_execution_options().items() if value is not None}
+    options.update(context.stamp_options())
     options.update(changes)
     args, kwargs = options.pop("args", call.args), options.pop("kwargs", call.kwargs)
     info = call.properties.get("delivery_info") or {}

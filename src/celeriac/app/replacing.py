@@ -2,7 +2,6 @@
 
 1. `replace`: the replacement takes over id, links, stamps, chain, group and chord of the call.
 2. `add_to_chord`: one more member for the chord that the running call is a member of.
-3. `Replaced`: how the body of a replaced call ends.
 """
 
 from __future__ import annotations
@@ -11,21 +10,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from celeriac.canvas import Signature, chain, chord, group, maybe_signature
+from celeriac.canvas.stamping import put_stamps
 from celeriac.exceptions import Ignore, ImproperlyConfigured
 from celeriac.execution.call import Context, own_headers
+from celeriac.execution.outcome import Replaced
 
 if TYPE_CHECKING:
     from celeriac.app.task import Task
 
-__all__ = ["Replaced", "add_to_chord", "replace"]
-
-
-class Replaced(Ignore):
-    """Ends a body whose call goes on as another. `result`: what that came to, if it was run here and now."""
-
-    def __init__(self, result: Any = None) -> None:
-        super().__init__("Replaced by new task")
-        self.result = result
+__all__ = ["add_to_chord", "replace"]
 
 
 def replace(task: Task[..., Any], sig: Signature[Any]) -> Any:
@@ -55,14 +48,20 @@ def replace(task: Task[..., Any], sig: Signature[Any]) -> Any:
         group_id=request.group,
         chord=request.chord,
         root_id=request.root_id,
+        parent_id=request.parent_id,
         group_index=request.group_index,
     )
-    return task.on_replace(sig)
+    try:
+        return task.on_replace(sig)
+    except Replaced:
+        raise
+    except Ignore as exc:  # an `on_replace` of the task's own has sent it
+        raise Replaced from exc
 
 
 def _inherit(sig: Signature[Any], request: Context) -> None:
     """Give all calls of `sig` what they have as parts of the replaced call, unless they say otherwise."""
-    stamps = {key: (request.stamps or {}).get(key) for key in request.stamped_headers or ()}
+    stamps = request.stamp_options()
     headers = own_headers(request.headers)
     for call in _calls(sig):
         options = call.options
@@ -70,8 +69,8 @@ def _inherit(sig: Signature[Any], request: Context) -> None:
         if headers:
             options["headers"] = {**headers, **(options.get("headers") or {})}
         if stamps:
-            own = {key: options[key] for key in options.get("stamped_headers") or () if key in options}
-            call.stamp(**{**stamps, **own})
+            own = {key: options[key] for key in stamps if key in options and key != "stamped_headers"}
+            put_stamps(options, {**stamps, **own}, append_stamps=False)
 
 
 def _calls(sig: Signature[Any]) -> Iterator[Signature[Any]]:
@@ -119,11 +118,11 @@ def add_to_chord(task: Task[..., Any], sig: Signature[Any], *, lazy: bool) -> An
         outcome = sig.apply()
         request.chord.added.append((request.group_index, outcome))
         return sig if lazy else outcome
-    backend: Any = task.backend
-    if not backend.capabilities.native_chord:
+    store = task.app.chord_store
+    if store is None:
         raise ImproperlyConfigured(
-            f"{task.name} cannot add to a chord: the result store ({backend.describe()}) does not count. "
-            "Set result_backend to one that does, as Redis, PostgreSQL or SQLite."
+            f"{task.name} cannot add to a chord: nothing counts its members, they are polled for. Set "
+            "result_backend to a store that counts, e.g. redis://, postgresql:// or sqlite://."
         )
-    backend.chords.grow_chord(request.group, [result.id])
+    store.grow_chord(request.group, [result.id])
     return sig if lazy else sig.delay()

@@ -79,6 +79,7 @@ def signature_from_request(
     chosen = {
         **request.as_execution_options(),
         "headers": own_headers(request.headers) or None,
+        **request.stamp_options(),
         **_place_of(request),
         **options,
     }

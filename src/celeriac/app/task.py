@@ -28,6 +28,7 @@ from celeriac.app.autoretry import add_autoretry_behaviour
 from celeriac.app.retrying import retry, signature_from_request
 from celeriac.exceptions import Retry
 from celeriac.execution.call import Context
+from celeriac.execution.outcome import Replaced
 from celeriac.execution.progress import Progress
 
 if TYPE_CHECKING:
@@ -482,13 +483,9 @@ class Task(Generic[P, R]):
         """Called at the very end, whatever the end was."""
 
     def on_replace(self, sig: Signature[Any]) -> Any:
-        """Called by `replace`, with the replacement: publishes it and ends this call."""
-        from celeriac.app.replacing import Replaced
-
-        if self.request.is_eager:
-            raise Replaced(sig.apply())
-        sig.delay()
-        raise Replaced
+        """Called by `replace`, with the replacement: ends this call. It is published together with the
+        acknowledgement of this one."""
+        raise Replaced(result=sig.apply()) if self.request.is_eager else Replaced(sig)
 
     def shadow_name(self, args: Any, kwargs: Any, options: Any) -> str | None:
         """Another name for this call in logs; None for the task's own."""

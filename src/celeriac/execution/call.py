@@ -143,6 +143,12 @@ class Context:
             "origin": self.origin,
         }
 
+    def stamp_options(self) -> dict[str, Any]:
+        """Options that put this call's stamps on another."""
+        names = self.stamped_headers or ()
+        stamps = self.stamps or {}
+        return {"stamped_headers": list(names), **{name: stamps.get(name) for name in names}} if names else {}
+
 
 def own_headers(headers: Mapping[str, Any] | None) -> dict[str, Any]:
     """The headers that the caller added to a message."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from celeriac import states
 from celeriac.brokers.base import ACK, DEAD, REQUEUE, Verdict
 from celeriac.exceptions import Reject, SoftTimeLimitExceeded, TimeLimitExceeded
-from celeriac.execution.outcome import IGNORED, REJECTED, RETRIED, SUCCEEDED, Outcome
+from celeriac.execution.outcome import IGNORED, REJECTED, RETRIED, SUCCEEDED, Outcome, Replaced
 from celeriac.wire.protocol import Call, saferepr
 
 __all__ = ["Conclusion", "Policy", "conclude"]
@@ -36,7 +36,8 @@ class Policy(NamedTuple):
 class Conclusion(NamedTuple):
     """`value`: the result or exception to store when `store`. `callbacks`: signatures that get the value;
     `chain`: the steps that remain (next one last); `errbacks`: signatures that get the failure; `retry`:
-    publish the call again."""
+    publish the call again. `replaced`: the call goes on as another, under the same id; `replacement`: that
+    one, when it is to be published."""
 
     state: str
     value: Any = None
@@ -48,6 +49,8 @@ class Conclusion(NamedTuple):
     retry: bool = False
     verdict: Verdict = ACK
     reason: str = ""
+    replaced: bool = False
+    replacement: Any = None
 
 
 def conclude(call: Call, policy: Policy, outcome: Outcome) -> Conclusion:
@@ -64,6 +67,8 @@ def conclude(call: Call, policy: Policy, outcome: Outcome) -> Conclusion:
             states.RETRY, exc, not ignored or policy.store_errors, outcome.traceback, retry=True
         )
     if kind == IGNORED:
+        if isinstance(exc, Replaced):
+            return Conclusion(states.IGNORED, replaced=True, replacement=exc.sig)
         return Conclusion(states.IGNORED)
     if kind == REJECTED:
         assert isinstance(exc, Reject)

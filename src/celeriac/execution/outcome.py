@@ -1,6 +1,7 @@
 """`Outcome`: how a body ended, as a value.
 
-Retry, Ignore and Reject are outcomes like any other; exceptions stop here.
+Retry, Ignore and Reject are outcomes like any other; exceptions stop here. `Replaced` ends the body of a
+call that goes on as another.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import traceback
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
+
+from celeriac.exceptions import Ignore
 
 __all__ = [
     "FAILED",
@@ -18,6 +21,7 @@ __all__ = [
     "ErrorInfo",
     "Kind",
     "Outcome",
+    "Replaced",
     "error_info",
     "format_traceback",
 ]
@@ -31,6 +35,16 @@ REJECTED: Final = "rejected"
 
 #: Characters of traceback text that are kept: the first and the last halves of it.
 TRACEBACK_LIMIT = 65_536
+
+
+class Replaced(Ignore):
+    """Ends a body whose call goes on as another. `sig`: the signature that is to be sent, if nobody has sent
+    it yet; `result`: what it came to, if it was run here and now."""
+
+    def __init__(self, sig: Any = None, result: Any = None) -> None:
+        super().__init__("Replaced by new task")
+        self.sig = sig
+        self.result = result
 
 
 class Outcome(NamedTuple):

@@ -317,7 +317,7 @@ class Processor:
         followups: Sequence[Outgoing] = ()
         if conclusion.retry:
             followups = (self.app.producer.retry(job.call, delivery, conclusion.value),)
-        elif conclusion.callbacks or conclusion.chain or conclusion.errbacks:
+        elif conclusion.callbacks or conclusion.chain or conclusion.errbacks or conclusion.replaced:
             followups = self.app.producer.followups(job.call, job.context, conclusion)
         if conclusion.store and self.stores:
             end = (conclusion.state, conclusion.value, conclusion.traceback)
