@@ -29,6 +29,7 @@ __all__ = [
     "backend_from_url",
     "backend_settings",
     "broker_from_url",
+    "is_store",
     "keeps_results",
     "load_class",
     "scheme_of",
@@ -289,6 +290,17 @@ def keeps_results(url: str) -> bool:
     """
     plugin = _listed(BACKENDS, scheme_of(url))
     return plugin is not None and not plugin.mailbox
+
+
+def is_store(url: str) -> bool:
+    """True when the broker of `url` is a store that results can be kept in as well.
+
+    Example:
+        >>> is_store("redis://localhost"), is_store("amqp://localhost")
+        (True, False)
+    """
+    scheme = scheme_of(url)
+    return _listed(BROKERS, scheme) is not None and _listed(BACKENDS, scheme) is not None
 
 
 def _listed(table: Mapping[str, Plugin], scheme: str) -> Plugin | None:

@@ -199,9 +199,13 @@ class KeyValueChords:
         return fresh
 
     def _entries(self, chord_id: str, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Entries from `start` on: few at first, as mostly there is nothing new, and some stores take a
+        request for each key."""
+        ahead = 2
         while True:
-            keys = [self._key(chord_id, str(number)) for number in range(start, start + _AT_ONCE)]
+            keys = [self._key(chord_id, str(number)) for number in range(start, start + ahead)]
             values = self._store.get_many(keys)
+            ahead = min(ahead * 4, _AT_ONCE)
             for key in keys:
                 if key not in values:
                     return

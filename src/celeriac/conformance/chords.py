@@ -193,7 +193,7 @@ class ChordContract(StoreKit):
     def test_many_at_once_have_one_closer(self, connect_store: Callable[[], ChordStore]) -> None:
         stores = [connect_store() for _ in range(3)]
         numbers = itertools.count()
-        for size in (3, 8, 24):
+        for size in self.crowds:
             chord_id = f"race-{size}"
             stores[0].open_chords([Opening(chord_id, size, None, 60)])
             answers = self._race(stores, chord_id, size)

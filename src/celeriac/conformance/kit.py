@@ -77,6 +77,9 @@ class StoreKit:
     blink: ClassVar[float] = 0.02
     #: Seconds of the shortest difference between two due times that the store can tell.
     grain: ClassVar[float] = 0.01
+    #: Documents that one test stores, and members of the chords for which many race: less where all is slow.
+    many: ClassVar[int] = 3000
+    crowds: ClassVar[Sequence[int]] = (3, 8, 24)
 
     @pytest.fixture
     def url(self) -> str:

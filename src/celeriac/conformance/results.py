@@ -71,7 +71,7 @@ class ResultBackendContract(StoreKit):
         assert len(backend.load(["a"])["a"]) == 3_000_000
 
     def test_many_documents_are_loaded_at_once(self, backend: ResultBackend) -> None:
-        names = [f"id-{n}" for n in range(3000)]
+        names = [f"id-{n}" for n in range(self.many)]
         backend.store([StoredResult(name, name.encode(), 60) for name in names])
         assert backend.load(names) == {name: name.encode() for name in names}
 
@@ -95,7 +95,7 @@ class ResultBackendContract(StoreKit):
 
     def test_a_backend_is_usable_again_in_a_forked_child(self, backend: ResultBackend) -> None:
         target = backend.target()
-        if target is None or target.location[0] == "memory":
+        if not backend.capabilities.shared or (target is not None and target.location[0] == "memory"):
             return  # a child has a memory of its own
         backend.store([StoredResult("parent", b"1", 60)])
         with warnings.catch_warnings():

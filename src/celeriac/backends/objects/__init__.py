@@ -1,0 +1,5 @@
+"""Results as files and as objects in cloud storage."""
+
+from celeriac.backends.objects.backend import ObjectBackend
+
+__all__ = ["ObjectBackend"]
