@@ -16,7 +16,7 @@ from celeriac.conformance import ChordContract, ResultBackendContract
 from celeriac.conformance.kit import until
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 
-fsspec = pytest.importorskip("fsspec")
+pytest.importorskip("fsspec")
 
 from celeriac.backends.objects import ObjectBackend
 
@@ -89,6 +89,8 @@ def test_settings_name_the_place_as_celerys_do(s3_server: S3Server) -> None:
     app.conf.update(settings(s3_server), s3_bucket=bucket, s3_base_path="pre")
     app.backend.store([StoredResult("a", b'{"status": "SUCCESS", "result": 5}', 60)])
     assert app.AsyncResult("a").get(timeout=30) == 5
+    import fsspec
+
     storage = fsspec.filesystem("s3", key="key", secret="secret", endpoint_url=s3_server.url)
     assert storage.ls(bucket) == [f"{bucket}/precelery-task-meta-a"]
     app.close()
