@@ -224,11 +224,13 @@ def test_a_large_publish_raises_in_time_when_the_server_stops_reading(
 ) -> None:
     broker = connect(server.url)
     broker.publish([out("a")])
+    padding = "x" * 100_000
+    batch = [Outgoing(message(f"{n}", padding=padding), queue="celery") for n in range(200)]
     server.freeze()
     try:
         begun = time.monotonic()
         with pytest.raises(OperationalError):
-            broker.publish([out(f"{n}") for n in range(30_000)], timeout=0.5)
+            broker.publish(batch, timeout=0.5)
         assert time.monotonic() - begun < 2.5  # the batch is encoded first
     finally:
         server.thaw()

@@ -153,7 +153,9 @@ class Server:
         if self.process is not None:
             if self.process.poll() is None:
                 if number == signal.SIGKILL:
+                    killed = self.pids()
                     self._signal(number)
+                    _wait_for_the_end_of(killed)
                 else:
                     os.kill(self.process.pid, number)
                     self._signal(signal.SIGCONT)
@@ -166,3 +168,12 @@ class Server:
 
     def __exit__(self, *failure: object) -> None:
         self.stop()
+
+
+def _wait_for_the_end_of(pids: list[int]) -> None:
+    """Only the main process is ours to wait for; the others let go of ports and files a moment later."""
+    deadline = time.monotonic() + 20
+    while any(os.path.exists(f"/proc/{pid}/exe") for pid in pids):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"of {pids} some live on after SIGKILL")
+        time.sleep(0.002)
