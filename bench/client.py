@@ -85,6 +85,27 @@ def trips(app: Any, count: int) -> Any:
     return taken
 
 
+def waiting(app: Any, count: int) -> Any:
+    """MB by which this process grows by `count` results that it waits for, until all are there and kept: in
+    the end, and at most while it waited."""
+    kept = [app.send_group(20)]
+    app.wait_for_group(kept[0])
+    gc.collect()
+    before = _memory("VmRSS")
+    kept.append(app.send_group(count))
+    gc.collect()
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # from now on VmHWM is the peak of waiting, not of sending
+    app.wait_for_group(kept[1])
+    gc.collect()
+    return [_memory("VmRSS") - before, _memory("VmHWM") - before]
+
+
+def _memory(name: str) -> float:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith(name))
+
+
 def calls(app: Any, count: int) -> Any:
     """Python functions called by one `send_one()`, by file (`send_one` itself not counted)."""
     for _ in range(20):
@@ -106,7 +127,9 @@ def calls(app: Any, count: int) -> Any:
     return by_file
 
 
-VERBS = {verb.__name__: verb for verb in (prepare, single, bulk, tasks, due, spread, trips, calls, claims)}
+VERBS = {
+    verb.__name__: verb for verb in (prepare, single, bulk, tasks, due, spread, trips, calls, claims, waiting)
+}
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Lane = Literal["processes", "threads", "asyncio"]
 Store = Literal["redis", "sqlite", "rabbitmq", "postgresql"]
@@ -67,6 +67,12 @@ class App(Protocol):
 
     def send_due(self, count: int, at: float) -> None:
         """`count` tasks that note how late they run, due at the epoch time `at`."""
+
+    def send_group(self, count: int) -> Any:
+        """Send tasks as a group; what stands for their results (`waiting`)."""
+
+    def wait_for_group(self, results: Any) -> None:
+        """Wait until all are there."""
 
     def round_trip(self) -> None:
         """Send one no-op task and wait for its result."""

@@ -100,6 +100,14 @@ def memory(trial: Trial) -> Figures:
     return {"PSS MB": machine.pss(tree), "processes": len(tree)}
 
 
+def waiting(trial: Trial) -> Figures:
+    """What a client grows by that waits for the results of one large group."""
+    trial.switch_on(results=True, waited=True)
+    _start_and_warm(trial, Shape(processes=2), 20)
+    grown, peak = trial.client("waiting", trial.counts.waiting, patience=5 * PATIENCE)
+    return {"MB": grown, "peak MB": peak}
+
+
 def start_up(trial: Trial) -> Figures:
     trial.switch_on(results=True)
     trial.client("tasks", "noop", 1)
@@ -224,6 +232,7 @@ MEASURES = [
     ),
     Measure("round-trip", "delay().get(), idle worker", TRIP, False, round_trip()),
     Measure("memory", "memory of the whole worker, concurrency 2", ("PSS MB", "processes"), False, memory),
+    Measure("waiting", "memory of a client that waits for 10,000 results", ("MB", "peak MB"), False, waiting),
     Measure("start-up", "start of the worker to its first task", ("s",), False, start_up),
     Measure("due", "many tasks due at one instant", DUE, False, due),
     Measure("delayed", "100,000 delayed tasks, 10,000 due within half a minute", DELAYED, False, delayed),

@@ -111,6 +111,12 @@ TARGETS = [
     Target("10,000 due at once: p99 late, s", median("due", "p99 late s"), 0.5, at_least=False),
     Target("10,000 due at once: early", median("due", "early"), 0, at_least=False),
     Target("memory, concurrency 2: PSS MB", median("memory", "PSS MB"), 60, at_least=False),
+    Target(
+        "waiting for 10,000 results, memory: ours over celery's",
+        times("waiting", "celery", figure="MB"),
+        0.5,
+        at_least=False,
+    ),
     Target("start to first task, s", median("start-up", "s"), 0.4, at_least=False),
     Target("embedded drain, results off: x huey", times("sqlite-drain-off", "huey-sqlite", OURS_EMBEDDED), 4),
     Target(

@@ -51,6 +51,7 @@ class Counts(NamedTuple):
     backlog: int = 5_000_000
     io: int = 10_000
     nap: int = 1_000
+    waiting: int = 10_000
 
 
 QUICK = Counts(
@@ -68,6 +69,7 @@ QUICK = Counts(
     backlog=2_000,
     io=200,
     nap=50,
+    waiting=300,
 )
 
 

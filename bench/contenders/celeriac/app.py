@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from bench import pages, probe, site
-from celeriac import Celeriac, uuid
+from celeriac import Celeriac, group, uuid
 from celeriac.brokers.base import ConsumerSpec, Settlement
 
 SLICE = 500
@@ -136,3 +136,11 @@ def claim(count):
 
 def round_trip():
     noop.delay().get(timeout=10)
+
+
+def send_group(count):
+    return group(noop.s() for _ in range(count)).apply_async()
+
+
+def wait_for_group(results):
+    results.get(timeout=240)

@@ -41,7 +41,7 @@ CONTENDERS = [
         distributions=("celeriac", "redis"),
         app=APP,
         store="redis",
-        measures=REDIS_MEASURES | {"io-asyncio", "sleep", "delayed"},
+        measures=REDIS_MEASURES | {"io-asyncio", "sleep", "delayed", "waiting"},
         settings="defaults: prefork, late acknowledgement, leases, fencing, ledger",
         worker=worker,
     ),

@@ -64,3 +64,11 @@ def send_due(count, at):
 
 def round_trip():
     noop.delay().get(timeout=10)
+
+
+def send_group(count):
+    return group(noop.s() for _ in range(count)).apply_async()
+
+
+def wait_for_group(results):
+    results.get(timeout=240)

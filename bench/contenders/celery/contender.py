@@ -28,7 +28,7 @@ CONTENDERS = [
         distributions=("celery", "kombu", "redis"),
         app=APP,
         store="redis",
-        measures=REDIS_MEASURES,
+        measures=REDIS_MEASURES | {"waiting"},
         settings=LEAN,
         worker=worker,
     ),

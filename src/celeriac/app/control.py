@@ -8,7 +8,7 @@ Not here: commands that workers answer (`inspect`, limits, pool size); they are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.exceptions import ImproperlyConfigured
@@ -54,6 +54,19 @@ class Control:
             )
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
         self.app.broker.revoke(ids, ttl=max(self.app.result_ttl or 0.0, _REMEMBERED))
+
+    def revoke_by_stamped_headers(
+        self, headers: Mapping[str, Any], destination: Any = None, terminate: bool = False, **kwargs: Any
+    ) -> None:
+        """Not built yet: what is revoked is remembered by id.
+
+        Raises:
+            ImproperlyConfigured: always.
+        """
+        raise ImproperlyConfigured(
+            "Tasks cannot be revoked by their stamps yet. Revoke them by id: `revoke` takes several, and the "
+            "result of a group has it too."
+        )
 
     def purge(self, connection: Any = None) -> int:
         """Drop all messages that wait in the queues this app consumes from; return how many there were."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from celeriac import states
+from celeriac.result.members import value_of
 from celeriac.result.one import AsyncResult
 from celeriac.result.waiting import refuse_inside_task
 from celeriac.wire.results import ResultMeta
@@ -37,12 +38,18 @@ class EagerResult(AsyncResult[R_co]):
         disable_sync_subtasks: bool = True,
         **kwargs: Any,
     ) -> R_co:
-        """Return the value, or raise what the task raised."""
+        """Return the value, or raise what the task raised; None when it did not come to an end."""
         if disable_sync_subtasks:
             refuse_inside_task()
-        return self.maybe_throw(propagate=propagate)  # type: ignore[no-any-return]
+        self.maybe_throw(propagate=propagate)
+        return value_of(self)  # type: ignore[no-any-return]
 
     wait = get  # type: ignore[assignment]
+
+    @property
+    def supports_native_join(self) -> bool:
+        """There is nothing to wait for."""
+        return False
 
     def ready(self) -> bool:
         return True
@@ -52,6 +59,10 @@ class EagerResult(AsyncResult[R_co]):
 
     def forget(self) -> None:
         """Nothing is stored."""
+
+    def watch(self, timeout: float | None = None, **kwargs: Any) -> R_co:
+        """There is nothing to watch: return the value."""
+        return self.get()
 
     def revoke(self, *args: Any, **kwargs: Any) -> None:
         """It has run already; from now on its state is REVOKED, as in Celery."""

@@ -26,6 +26,8 @@ class GroupResult(ResultSet, kind="group"):
         parent: result of what came before the group in a chain.
     """
 
+    id: str | None = None
+
     def __init__(
         self,
         id: str | None = None,
@@ -55,7 +57,7 @@ class GroupResult(ResultSet, kind="group"):
     @classmethod
     def restore(cls, id: str, backend: ResultBackend | None = None, app: Celeriac | None = None) -> Any:
         """Return the saved group with this id, or None."""
-        owner: Any = app if app is not None else _state.get_current_app()
+        owner: Any = app or cls._app or _state.get_current_app()
         document = (backend or owner.backend).load_group(id)
         if document is None:
             return None
@@ -69,6 +71,9 @@ class GroupResult(ResultSet, kind="group"):
     def as_list(self) -> list[str]:
         """The members' ids."""
         return [leaf.id for leaf in self._leaves()]
+
+    def __bool__(self) -> bool:
+        return True
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, GroupResult):

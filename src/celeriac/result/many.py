@@ -7,7 +7,7 @@ from contextlib import aclosing, closing
 from typing import Any, Self, TextIO
 
 from celeriac.result.hub import arrivals_async, wait_async
-from celeriac.result.members import Callback, Members, OnMessage
+from celeriac.result.members import Callback, Members, OnMessage, value_of
 from celeriac.result.streams import Stream
 from celeriac.result.waiting import arrivals, refuse_inside_task
 
@@ -47,7 +47,8 @@ class ResultSet(Members):
             timeout: seconds for all of them together; None waits for ever.
             propagate: raise the first exception that arrives; otherwise exceptions are among the values.
             interval: seconds between two calls of `on_interval`.
-            callback: called with id and value of each, as they arrive.
+            callback: called with id and value of each, as they arrive; of a group in it with the group's id
+                and its values, when all of these have arrived.
             no_ack: not used; kept for Celery's callers.
             on_message: called with every document that arrives, as a dict.
             disable_sync_subtasks: refuse to wait inside a task.
@@ -58,10 +59,11 @@ class ResultSet(Members):
         """
         if disable_sync_subtasks:
             refuse_inside_task()
-        arrived = self._arriving(timeout, interval, on_message, on_interval)
-        for leaf in arrived:
-            leaf.maybe_throw(propagate=propagate, callback=callback)
-        return self._values(propagate)
+        tell = self._teller(callback)
+        for leaf in self._arriving(timeout, interval, on_message, on_interval):
+            leaf.maybe_throw(propagate=propagate)
+            tell(leaf)
+        return self._values()
 
     def join_native(
         self,
@@ -93,13 +95,15 @@ class ResultSet(Members):
         """As `get`, but callbacks and exceptions come in the order of the results."""
         if disable_sync_subtasks:
             refuse_inside_task()
+        tell = self._teller(callback)
         leaves = list(self._leaves())
         done = 0
         for _ in self._arriving(timeout, interval, on_message, on_interval):
             while done < len(leaves) and not leaves[done]._leaf_ids():
-                leaves[done].maybe_throw(propagate=propagate, callback=callback)
+                leaves[done].maybe_throw(propagate=propagate)
+                tell(leaves[done])
                 done += 1
-        return self._values(propagate)
+        return self._values()
 
     def iter_native(
         self,
@@ -125,18 +129,39 @@ class ResultSet(Members):
         if disable_sync_subtasks:
             refuse_inside_task()
         unfinished = self._unfinished()
+        tell = self._teller(callback)
 
         def take(task_id: str, document: bytes) -> bool:
             for leaf in self._take(unfinished, {task_id: document}, on_message):
-                leaf.maybe_throw(propagate=propagate, callback=callback)
+                leaf.maybe_throw(propagate=propagate)
+                tell(leaf)
             return not unfinished
 
         if unfinished:
             await wait_async(self._store(), list(unfinished), take, timeout)
-        return self._values(propagate)
+        return self._values()
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return self.aget().__await__()
+
+    def _teller(self, callback: Callback) -> Callable[[Any], None]:
+        """What to call with each single result that is there: it calls `callback` for each member."""
+        if callback is None:
+            return lambda leaf: None
+        groups = [result for result in self.results if isinstance(result, Members)]
+        owners = {id(leaf): group for group in groups for leaf in group._leaves()}
+        left = {id(group): len(list(group._leaves())) for group in groups}
+
+        def tell(leaf: Any) -> None:
+            group = owners.get(id(leaf))
+            if group is None:
+                callback(leaf.id, value_of(leaf))
+                return
+            left[id(group)] -= 1
+            if not left[id(group)]:
+                callback(str(getattr(group, "id", "")), group._values())
+
+        return tell
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         """Yield single results as they become final."""
@@ -228,8 +253,8 @@ class ResultSet(Members):
 
     @property
     def supports_native_join(self) -> bool:
-        """They are always waited for at once."""
-        return True
+        """True when they are waited for at once: not when they were run here and now."""
+        return bool(self.results) and bool(self.results[0].supports_native_join)
 
     # -- doing something about it ----------------------------------------------------------------------------
 

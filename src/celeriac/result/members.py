@@ -6,7 +6,7 @@ Not here: waiting for them (`many.py`), their group (`groups.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from celeriac import _state, states
 from celeriac.result.base import ResultBase, read_document
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
     from celeriac.backends.base import ResultBackend
 
-__all__ = ["Callback", "Members", "OnMessage"]
+__all__ = ["Callback", "Members", "OnMessage", "value_of"]
 
 OnMessage = Callable[[dict[str, Any]], Any] | None
 Callback = Callable[[str, Any], Any] | None
@@ -27,6 +27,16 @@ class Members(ResultBase):
     results: list[Any] = None  # type: ignore[assignment]
 
     _app: Any = None
+
+    @classmethod
+    def of_app(cls, app: Celeriac) -> type[Self]:
+        """This class, whose results belong to `app`."""
+        name = f"_{cls.__name__}"
+        found: type[Self] | None = vars(app).get(name)
+        if found is None:
+            found = type(cls.__name__, (cls,), {"_app": app, "__module__": cls.__module__})
+            vars(app)[name] = found
+        return found
 
     def __init__(
         self, results: Iterable[Any], app: Celeriac | None = None, ready_barrier: Any = None, **kwargs: Any
@@ -90,9 +100,6 @@ class Members(ResultBase):
 
     def __len__(self) -> int:
         return len(self.results)
-
-    def __bool__(self) -> bool:
-        return True
 
     def _leaves(self) -> Iterator[Any]:
         """The single results in it, and in the sets in it."""
@@ -184,12 +191,14 @@ class Members(ResultBase):
 
     maybe_reraise = maybe_throw
 
-    def _values(self, propagate: bool) -> list[Any]:
+    def _values(self) -> list[Any]:
         return [
-            result._values(propagate) if isinstance(result, Members) else _value(result)
-            for result in self.results
+            result._values() if isinstance(result, Members) else value_of(result) for result in self.results
         ]
 
 
-def _value(result: Any) -> Any:
-    return None if result.ignored else result.result
+def value_of(result: Any) -> Any:
+    """What a single result came to; None when it is ignored, or did not come to anything."""
+    meta = result._cache
+    ended = meta is not None and meta.status in states.READY_STATES
+    return meta.result if ended and not result.ignored else None

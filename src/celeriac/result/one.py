@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TextIO, TypeVar
 
 from celeriac import _state, exceptions, states
-from celeriac.result import family
 from celeriac.result.base import ResultBase, exception_of, read_document
 from celeriac.result.hub import hub_of, wait_async
 from celeriac.result.state import CallState
@@ -277,47 +276,19 @@ class AsyncResult(CallState, Generic[R_co], kind="one"):
         """
         self.app.control.revoke(self.id, terminate=terminate, signal=signal, reply=wait, timeout=timeout)
 
-    # -- its family ------------------------------------------------------------------------------------------
-
-    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
-        """Yield (parent, result) for it and all its descendants.
-
-        Args:
-            intermediate: do not stop at results that are not there yet.
-
-        Raises:
-            IncompleteStream: one is not there yet.
-        """
-        return family.iterdeps(self, intermediate=intermediate)
-
-    def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
-        """Yield (result, value) for it and all its descendants, waiting for each; `kwargs` are `get`'s."""
-        for _, node in self.iterdeps(intermediate=intermediate):
-            yield node, node.get(**kwargs)
-
-    def get_leaf(self) -> Any:
-        """The value of its last descendant."""
-        value = None
-        for _, node in self.iterdeps():
-            value = node.get()
-        return value
-
-    def build_graph(self, intermediate: bool = False, formatter: Callable[[Any], str] | None = None) -> Any:
-        """The `celeriac.utils.graph.DependencyGraph` of it and its descendants.
-
-        Args:
-            intermediate: do not stop at results that are not there yet.
-            formatter: returns the label of a result.
-
-        Raises:
-            IncompleteStream: one is not there yet.
-        """
-        return family.graph_of(self, intermediate=intermediate, formatter=formatter)
-
-    @property
-    def graph(self) -> Any:
-        """`build_graph()`."""
-        return self.build_graph()
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any],
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Keep all tasks with these stamps from starting; see `Control.revoke_by_stamped_headers`."""
+        self.app.control.revoke_by_stamped_headers(
+            headers, terminate=terminate, signal=signal, reply=wait, timeout=timeout
+        )
 
     # -- its stored form -------------------------------------------------------------------------------------
 

@@ -1,18 +1,19 @@
-"""`CallState`: what is stored of one call, read when it is asked for.
+"""`CallState`: what is stored of one call, and of the calls it made, read when it is asked for.
 
 Final states are read once; everything else is looked up each time.
 
-Not here: waiting for it (`one.py`), what it set off (`family.py`).
+Not here: waiting for it (`one.py`), walking through its descendants (`family.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from celeriac import states
 from celeriac.execution.progress import Progress
+from celeriac.result import family
 from celeriac.result.base import ResultBase, exception_of, read_document, result_from_tuple
 from celeriac.wire.results import ResultMeta
 
@@ -203,3 +204,45 @@ class CallState(ResultBase):
         return meta.result
 
     maybe_reraise = maybe_throw
+
+    # -- its family ------------------------------------------------------------------------------------------
+
+    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
+        """Yield (parent, result) for it and all its descendants.
+
+        Args:
+            intermediate: do not stop at results that are not there yet.
+
+        Raises:
+            IncompleteStream: one is not there yet.
+        """
+        return family.iterdeps(self, intermediate=intermediate)
+
+    def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield (result, value) for it and all its descendants, waiting for each; `kwargs` are `get`'s."""
+        for _, node in self.iterdeps(intermediate=intermediate):
+            yield node, node.get(**kwargs)
+
+    def get_leaf(self) -> Any:
+        """The value of its last descendant."""
+        value = None
+        for _, node in self.iterdeps():
+            value = node.get()
+        return value
+
+    def build_graph(self, intermediate: bool = False, formatter: Callable[[Any], str] | None = None) -> Any:
+        """The `celeriac.utils.graph.DependencyGraph` of it and its descendants.
+
+        Args:
+            intermediate: do not stop at results that are not there yet.
+            formatter: returns the label of a result.
+
+        Raises:
+            IncompleteStream: one is not there yet.
+        """
+        return family.graph_of(self, intermediate=intermediate, formatter=formatter)
+
+    @property
+    def graph(self) -> Any:
+        """`build_graph()`."""
+        return self.build_graph()

@@ -29,6 +29,8 @@ __all__ = ["Meter", "Screen", "watch"]
 #: Seconds between two drawings of a line, and between two lines of a log.
 REDRAW: Final = 0.05
 SAY: Final = 2.0
+#: Seconds that are too short to tell a rate from.
+BRIEF: Final = 0.2
 #: Cells of a bar: the fewest and the most.
 NARROW, WIDE = 10, 40
 
@@ -99,7 +101,7 @@ class Meter:
         if self.count == 1:
             return self._state if self.done else self._message or self._state
         seconds = time.monotonic() - self.started
-        rate = f"{self.done / seconds:,.0f} tasks/s" if seconds > 0 and self.done else ""
+        rate = f"{self.done / seconds:,.0f} tasks/s" if seconds > BRIEF and self.done else ""
         return ", ".join(filter(None, (rate, f"{self.failed:,} failed" if self.failed else "")))
 
 
@@ -147,7 +149,7 @@ class Log:
         self._meter = meter
         self._stream = stream
         self._shown = time.monotonic()
-        self._last = ""
+        self._last = -1  # how many were done when it was drawn
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +157,7 @@ class Log:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._text() != self._last:
+        if self._meter.done != self._last:
             self._draw()
 
     def show(self) -> None:
@@ -165,8 +167,8 @@ class Log:
             self._draw()
 
     def _draw(self) -> None:
-        self._last = self._text()
-        print(f"  {self._last}", file=self._stream, flush=True)
+        self._last = self._meter.done
+        print(f"  {self._text()}", file=self._stream, flush=True)
 
     def _text(self) -> str:
         meter = self._meter
