@@ -36,17 +36,17 @@ from celeriac.app.routes import Router
 from celeriac.app.settings import read_assignments, read_envvar
 from celeriac.app.task import AsyncTask
 from celeriac.app.task import Task as _Task
-from celeriac.exceptions import AlwaysEagerIgnored
+from celeriac.exceptions import AlwaysEagerIgnored, ImproperlyConfigured
 from celeriac.signals import Signal
 
 if TYPE_CHECKING:
     from celeriac.app.control import Control
     from celeriac.app.log import Logging
     from celeriac.app.producer import Producer
-    from celeriac.backends.base import Mailbox, ResultBackend
+    from celeriac.backends.base import ChordStore, Mailbox, ResultBackend
     from celeriac.brokers.base import Broker, StoredResult
     from celeriac.canvas import Signature
-    from celeriac.result import AsyncResult, GroupResult
+    from celeriac.result import AsyncResult
 
 __all__ = ["Celeriac", "Celery"]
 
@@ -418,11 +418,19 @@ class Celeriac:
 
         return AsyncResult(id, backend, task_name, app or self, parent)
 
-    def GroupResult(self, id: str | None = None, results: Any = None, parent: Any = None) -> GroupResult:
-        """The results of a group."""
+    @property
+    def GroupResult(self) -> type[Any]:
+        """The class of the results of this app's groups: ``app.GroupResult.restore(id)``."""
         from celeriac.result import GroupResult
 
-        return GroupResult(id, results, parent=parent, app=self)
+        return GroupResult.of_app(self)
+
+    @property
+    def ResultSet(self) -> type[Any]:
+        """The class of sets of this app's results."""
+        from celeriac.result import ResultSet
+
+        return ResultSet.of_app(self)
 
     # -- composition ----------------------------------------------------------------------------------------
 
@@ -435,6 +443,28 @@ class Celeriac:
     def backend(self) -> ResultBackend:
         """Where results are kept."""
         return self._parts.backend()
+
+    @property
+    def chord_store(self) -> ChordStore | None:
+        """Where the members of chords are counted; None: chords are polled for, if that is possible."""
+        return self._parts.chord_store()
+
+    @property
+    def counts_chords(self) -> bool:
+        """Whether something counts the members of chords; otherwise they are polled for.
+
+        Raises:
+            ImproperlyConfigured: neither is possible.
+        """
+        if self.chord_store is not None:
+            return True
+        if self._parts.polls_chords():
+            return False
+        raise ImproperlyConfigured(
+            "A chord cannot be sent: nothing can count its members. Results are not kept (result_backend is "
+            f"{self.conf.result_backend or 'not set'!r}), and the broker is no store that could do it. Set "
+            "result_backend to one, e.g. redis://, postgresql:// or sqlite://."
+        )
 
     @property
     def mailbox(self) -> Mailbox | None:
@@ -618,6 +648,12 @@ class Celeriac:
         from celeriac.app.here import run_chain
 
         return run_chain(self, *run)
+
+    def chord_unlock(self, header: Any, body: Any, options: dict[str, Any]) -> Any:
+        """The call that polls for the members of a chord; see `celeriac.app.polling.unlocking`."""
+        from celeriac.app.polling import unlocking
+
+        return unlocking(self, header, body, options)
 
     def eager_chord(self, *run: Any) -> Any:
         """Run a chord here and now; see `celeriac.app.here.run_chord`."""

@@ -2,8 +2,10 @@
 
 1. `celery.backend_cleanup`: deletes results that have expired, where the store does not do it by itself.
 2. `celery.map`, `celery.starmap`, `celery.chunks`, `celery.group`, `celery.accumulate`: what canvases send.
-3. `celery.chain`, `celery.chord`: names only; they are never run as tasks.
-4. `celeriac.errback`: calls an errback with (request, exception, traceback).
+3. `celery.chord_unlock`: polls for the members of a chord that nothing counts; `celeriac.chord_body`: sends
+   the body of one whose last member ran on a worker of Celery's.
+4. `celery.chain`, `celery.chord`: names only; they are never run as tasks.
+5. `celeriac.errback`: calls an errback with (request, exception, traceback).
 
 Not here: canvases (`canvas/`).
 """
@@ -14,7 +16,9 @@ from collections.abc import Iterable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from celeriac.app.chords import BODY
 from celeriac.app.followups import ERRBACK
+from celeriac.app.polling import UNLOCK, unlock
 from celeriac.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ def add_builtins(app: Celeriac) -> None:
         ("celery.chunks", {}, _chunks),
         ("celery.group", {"bind": True}, _group),
         ("celery.accumulate", {}, _accumulate),
+        (UNLOCK, {"bind": True, "ignore_result": True, "max_retries": None}, _unlock),
+        (BODY, {"bind": True, "ignore_result": True}, _body),
         ("celery.chain", {}, _refused),
         ("celery.chord", {}, _refused),
         (ERRBACK, {"ignore_result": True}, _errback),
@@ -118,6 +124,39 @@ def _accumulate(app: Celeriac) -> Any:
         return args if index is None else args[index]
 
     return accumulate
+
+
+def _unlock(app: Celeriac) -> Any:
+    def chord_unlock(
+        self: Any,
+        group_id: str,
+        callback: Any,
+        interval: float | None = None,
+        max_retries: int | None = None,
+        result: Any = None,
+        **rest: Any,
+    ) -> None:
+        unlock(self, group_id, callback, interval, max_retries, result)
+
+    return chord_unlock
+
+
+def _body(app: Celeriac) -> Any:
+    def chord_body(self: Any, values: Any, chord_id: str) -> None:
+        from celeriac.app.chords import body_of
+        from celeriac.canvas import maybe_signature
+
+        store = app.chord_store
+        found = store.load_chord(chord_id) if store is not None else None
+        if found is None or found.body is None:
+            raise ImproperlyConfigured(
+                f"The body of chord {chord_id} is not in the store; was it sent by this app?"
+            )
+        body = maybe_signature(dict(body_of(app, found.body)), app)
+        request = self.request
+        app.producer.send(body.sendings((values,), None, root_id=request.root_id, parent_id=request.id))
+
+    return chord_body
 
 
 def _refused(app: Celeriac) -> Any:

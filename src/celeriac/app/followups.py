@@ -76,7 +76,9 @@ def followups(app: Celeriac, call: Call, context: Context, conclusion: Conclusio
         for sending in sendings:
             context.add_child(app.AsyncResult(sending.options["task_id"]))
     for index, errback in enumerate(conclusion.errbacks):
-        sendings += errback_sendings(app, errback, derived_id(call.id, f"errback {index}"), common, call, conclusion)
+        sendings += errback_sendings(
+            app, errback, derived_id(call.id, f"errback {index}"), common, call, conclusion
+        )
     return sendings
 
 
@@ -116,7 +118,9 @@ def errback_sendings(
         return [
             sending
             for index, task in enumerate(errback.tasks)
-            for sending in errback_sendings(app, task, derived_id(task_id, f"{index}"), options, call, conclusion)
+            for sending in errback_sendings(
+                app, task, derived_id(task_id, f"{index}"), options, call, conclusion
+            )
         ]
     if not takes_failure(app, errback):
         return _of(app, errback, (call.id,), task_id, options)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celeriac import plugins
 from celeriac.app.failover import arranged
+from celeriac.app.hooks import SETTINGS as HOOKS
+from celeriac.app.hooks import sealed, with_hooks
 from celeriac.app.loading import Loader, cwd_in_path
 from celeriac.app.queues import Queues, declarations
 from celeriac.app.routes import Router
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
     from celeriac.app.log import Logging
     from celeriac.app.settings import Settings
-    from celeriac.backends.base import Mailbox, ResultBackend
+    from celeriac.backends.base import ChordStore, Mailbox, ResultBackend
     from celeriac.brokers.base import Broker
     from celeriac.brokers.base import Queue as Declaration
 
@@ -67,7 +69,9 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "result_backend_transport_options",
         "redis_backend_use_ssl",
         *_REDIS,
+        *HOOKS,
     ),
+    "chords": ("broker_write_url", "broker_transport_options", "broker_use_ssl", "broker_login_method"),
     "queues": _QUEUES,
     "router": (*_QUEUES, "task_routes"),
 }
@@ -106,8 +110,8 @@ class Parts:
 
     def close(self) -> None:
         """Drop all connections."""
-        for name in ("broker", "backend"):
-            if name in self._made:
+        for name in ("broker", "backend", "chords"):
+            if name in self._made and self._made[name][1] is not None:
                 self._made[name][1].close()
 
     def broker(self) -> Broker:
@@ -129,13 +133,27 @@ class Parts:
         """What a broker is told of a queue that it has to declare before it can be used."""
         return declarations(self.queues()[name])
 
+    def chord_store(self) -> ChordStore | None:
+        """Where chords are counted: the result store; where results are not kept, the broker's own store."""
+        found: Any = self.backend()
+        if not found.capabilities.native_chord and not self.polls_chords():
+            found = self._part("chords", _broker_as_backend)
+        if found is None or not found.capabilities.native_chord:
+            return None
+        return found.chords  # type: ignore[no-any-return]
+
+    def polls_chords(self) -> bool:
+        """True when the results of a chord's members can be looked for, one by one."""
+        capabilities = self.backend().capabilities
+        return capabilities.stores and capabilities.shared
+
     def backend(self) -> ResultBackend:
         if self._own_backend is not None:
             return self._own_backend
         return self._part(  # type: ignore[no-any-return]
             "backend",
-            lambda conf: plugins.backend_from_url(
-                conf.result_backend or "disabled://", _backend_options(conf)
+            lambda conf: with_hooks(
+                plugins.backend_from_url(conf.result_backend or "disabled://", _backend_options(conf)), conf
             ),
         )
 
@@ -196,7 +214,16 @@ class Parts:
         names = _SETTINGS.get(name, ())
         if name == "backend":
             names += plugins.backend_settings(conf.get("result_backend") or "disabled://")
+            names += plugins.backend_settings(conf.get("result_large_backend") or "disabled://")
         return tuple(conf.get(setting) for setting in names)
+
+
+def _broker_as_backend(conf: Settings) -> ResultBackend | None:
+    """A result store in the broker's, for nothing but chords; None where there is none."""
+    url = conf.broker_write_url
+    if not plugins.is_store(url):
+        return None
+    return sealed(plugins.backend_from_url(url, _broker_options(conf)), url, conf)
 
 
 def _queues(conf: Settings) -> Queues:

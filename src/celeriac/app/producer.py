@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celeriac import _state, signals
+from celeriac.app.chords import openings
 from celeriac.app.followups import followups, next_try
 from celeriac.app.ids import local as _local
 from celeriac.app.ids import new_id, reply_id
@@ -34,6 +35,7 @@ from celeriac.wire.protocol import write
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
     from celeriac.app.task import Task
+    from celeriac.backends.base import Opening
     from celeriac.brokers.base import Delivery
     from celeriac.canvas import Sending
     from celeriac.exceptions import Retry
@@ -218,8 +220,18 @@ class Producer:
             TypeError: a task known here does not take the arguments it would get; nothing was sent.
         """
         with collector_paused():
+            sendings = list(sendings)
             prepared = self._prepare_all(self._known(sendings, check=True))
+            self.start(sendings)
             self._publish(prepared, self.timeout if timeout is None else timeout, connection)
+
+    def start(self, sendings: Iterable[Sending]) -> None:
+        """Make the chords that begin with `sendings` known to their store."""
+        found = openings(self.app, sendings)
+        if found:
+            store = self.app.chord_store
+            assert store is not None  # what nobody counts is not begun so
+            store.open_chords(found)
 
     # -- for workers ----------------------------------------------------------------------------------------
 
@@ -230,9 +242,13 @@ class Producer:
             self._announce(one)
         return [one.outgoing for one in prepared]
 
-    def followups(self, call: Call, context: Context, conclusion: Conclusion) -> list[Outgoing]:
-        """What a concluded call sets off: links, the next step of its chain, errbacks."""
-        return self.outgoing(followups(self.app, call, context, conclusion))
+    def followups(
+        self, call: Call, context: Context, conclusion: Conclusion
+    ) -> tuple[list[Outgoing], list[Opening]]:
+        """What a concluded call sets off: links, the next step of its chain, errbacks; and the chords that
+        begin with them."""
+        sendings = followups(self.app, call, context, conclusion)
+        return self.outgoing(sendings), openings(self.app, sendings)
 
     def retry(self, call: Call, delivery: Delivery, retry: Retry) -> Outgoing:
         """The next try of a delivered call, as its `Retry` wants it."""
@@ -275,7 +291,7 @@ class Producer:
     def _known(self, sendings: Iterable[Sending], *, check: bool) -> Iterator[_Request]:
         """`sendings` with the tasks they name, as far as they are known here."""
         find = self.app.tasks.get
-        for name, args, kwargs, options in sendings:
+        for name, args, kwargs, options, _ in sendings:
             task = find(name)
             if task is not None:
                 if check and task.typing:

@@ -192,7 +192,7 @@ class Settlement(NamedTuple):
     """The end of one delivery. With `atomic_settle`, verdict, follow-ups and results are one transaction.
 
     `verdict`: ACK (gone), REQUEUE (back to the front of its queue, not counted as a crash), DEAD (to the
-    dead-letter queue with `reason`).
+    dead-letter queue with `reason`). `owed`: the worker's own account; brokers take no notice.
     """
 
     queue: str
@@ -201,6 +201,7 @@ class Settlement(NamedTuple):
     reason: str = ""
     followups: Sequence[Outgoing] = ()
     results: Sequence[StoredResult] = ()
+    owed: Any = None
 
 
 class Received(NamedTuple):

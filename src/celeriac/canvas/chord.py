@@ -1,6 +1,10 @@
 """`chord`: a group (the header) with a call after its last member (the body).
 
-It can be built, frozen, carried in other canvases and run eagerly. Sending one is refused for now.
+1. `chord`: built, frozen, sent and run here and now. Sent are the members, each with the body in its message
+   (with its name only, when it is big: then it is kept once, in the store that counts the chord).
+2. A header from a generator is sent in parts, and the chord is told its size before the last of them.
+
+Not here: how members are counted and what follows (`app/chords.py`, `worker/chords.py`).
 """
 
 from __future__ import annotations
@@ -9,15 +13,29 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celeriac.canvas.base import Signature, maybe_signature
-from celeriac.canvas.group import NO_CHORDS, group, signatures_of
-from celeriac.canvas.shape import Sending
+from celeriac.canvas.group import group, send, signatures_of
+from celeriac.canvas.shape import Sending, Start, as_list
 from celeriac.canvas.stamping import with_stamps
-from celeriac.exceptions import ImproperlyConfigured
+from celeriac.canvas.stream import Stream
+from celeriac.exceptions import EncodeError
+from celeriac.utils import uuid
+from celeriac.wire import json
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
 
 __all__ = ["chord"]
+
+#: Bytes of a body that every member may carry.
+INLINE = 1000
+#: Members of a streamed header that are sent at once.
+AT_ONCE = 1000
+#: Options of a chord that are its body's alone; the header has all others, too.
+_OF_BODY = frozenset(
+    {"task_id", "group_id", "group_index", "chord", "chain", "link", "link_error", "add_to_parent"}
+)
+#: What `freeze` takes.
+_PLACE = ("group_id", "chord", "group_index", "root_id", "parent_id")
 
 
 class chord(Signature[Any]):
@@ -89,17 +107,114 @@ class chord(Signature[Any]):
         return self.apply_async((), {"body": body} if body is not None else None, **options)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, *unused: Any, **options: Any) -> Any:
-        """Send it.
+        """Send it; returns the body's result, whose `parent` is the header's.
+
+        Args:
+            args: go to each member of the header, before its own.
+            kwargs: likewise; `body` among them stands in for the chord's own.
+            unused: taken for Celery's callers.
+            options: of header and body; `task_id`, links and what follows are the body's.
 
         Raises:
-            ImproperlyConfigured: always, unless `task_always_eager` is on: not built yet.
+            ImproperlyConfigured: nothing that is configured can count its members.
+            ValueError: it has no body.
         """
-        if self.app.conf.task_always_eager:
+        app = self.app
+        if app.conf.task_always_eager:
             return self.apply(args, kwargs, **options)
-        raise ImproperlyConfigured(NO_CHORDS)
+        connection, trailed = options.pop("connection", None), options.pop("add_to_parent", True)
+        made, kwargs, shared = self._made(kwargs, options)
+        args = (*(args or ()), *self["args"])
+        tasks = made.header.tasks
+        if isinstance(tasks, Stream) and tasks.untouched and app.counts_chords:
+            result = made._send_parts(tasks, args, kwargs, shared, connection)
+        else:
+            sendings, result = made._begun(args, kwargs, shared)
+            send(app, sendings, connection)
+        parent = app.current_worker_task if trailed else None
+        if parent is not None:
+            parent.add_trail(result)
+        return result
 
     def sendings(self, args: Any = None, kwargs: Any = None, **options: Any) -> list[Sending]:
-        raise ImproperlyConfigured(NO_CHORDS)
+        """The messages of all members; the first of them says that the chord begins."""
+        made, kwargs, shared = self._made(kwargs, options)
+        return made._begun((*(args or ()), *self["args"]), kwargs, shared)[0]
+
+    def _made(self, kwargs: Any, options: dict[str, Any]) -> tuple[chord, dict[str, Any], dict[str, Any]]:
+        """A copy with all options where they belong, in which only the header is not frozen; the header's
+        keyword arguments and options."""
+        kwargs = dict(kwargs or {})
+        made = self.clone()
+        assert isinstance(made, chord)
+        given = kwargs.pop("body", None)
+        if given is not None:
+            made.body = maybe_signature(given, self._app, clone=True)
+        body = made.body
+        if body is None:
+            raise ValueError(f"A chord needs a body to be sent, and this has none: {self!r}")
+        own = {key: value for key, value in made["options"].items() if key != "task_id"}
+        options = {**own, **options}
+        for key in ("link", "link_error"):
+            for link in as_list(options.get(key)):
+                getattr(body, key)(maybe_signature(link, self._app, clone=True))
+        if options.get("chain"):
+            body.options["chain"] = [*options["chain"], *as_list(body.options.get("chain"))]
+        shared = {key: value for key, value in options.items() if key not in _OF_BODY}
+        body.options.update(shared)
+        place = {key: options.get(key) for key in _PLACE}
+        if place["chord"] is not None:
+            made.body = body = body._closed()
+        made.__dict__["_result"] = body.freeze(options.get("task_id"), **place)
+        return made, {**self["kwargs"]["kwargs"], **kwargs}, shared
+
+    def _begun(self, args: Any, kwargs: Any, shared: dict[str, Any]) -> tuple[list[Sending], Any]:
+        """The first messages, and the result."""
+        app, body, result = self.app, self.body, self.__dict__.pop("_result")
+        header = self.header
+        group_id = header.id or self["options"].get("task_id") or uuid()
+        header.tasks = list(header._members())
+        if not header.tasks:
+            return body.sendings(([],), None, **shared), _after(result, app.GroupResult(group_id, []))
+        options = {**shared, "group_id": group_id}
+        start = Start(group_id, len(header.tasks), body)
+        if app.counts_chords:
+            options["chord"] = _carried(start)
+        sendings, members = header._spread(args, kwargs, options)
+        known = app.GroupResult(group_id, members)
+        if app.counts_chords:
+            sendings[0] = sendings[0]._replace(starts=start)
+        else:
+            sendings.append(app.chord_unlock(known, body, shared))
+        return sendings, _after(result, known)
+
+    def _send_parts(
+        self, tasks: Stream, args: Any, kwargs: Any, shared: dict[str, Any], connection: Any
+    ) -> Any:
+        """Send the members of a generator as they come."""
+        app, body, result = self.app, self.body, self.__dict__.pop("_result")
+        own = {key: value for key, value in self.header["options"].items() if key != "task_id"}
+        group_id = self.header.id or self["options"].get("task_id") or uuid()
+        start = Start(group_id, 0, body)
+        options = {**own, **shared, "group_id": group_id, "chord": _carried(start)}
+        members: list[Any] = []
+        waiting: list[Sending] = []
+        for part in tasks.parts(AT_ONCE):
+            if waiting:
+                send(app, waiting, connection)
+            some = group(part, app=self._app)
+            some["args"] = self.header["args"]
+            waiting, results = some._spread(args, kwargs, options, first=len(members))
+            if not members and waiting:
+                waiting[0] = waiting[0]._replace(starts=start)
+            members += results
+        if not members:
+            send(app, body.sendings(([],), None, **shared), connection)
+        else:
+            # Before its last members are sent, so that it is one of them that completes it.
+            app.chord_store.seal_chord(group_id, len(members))
+            send(app, waiting, connection)
+        return _after(result, app.GroupResult(group_id, members))
 
     def apply(
         self,
@@ -139,7 +254,8 @@ class chord(Signature[Any]):
         group_index: int | None = None,
     ) -> Any:
         """Give header and body their ids; returns the body's result, the header's is its parent."""
-        header = self.header.freeze(root_id=root_id, parent_id=parent_id)
+        # As members of a chord, whose body is not known yet: each has to end in one call.
+        header = self.header.freeze(chord={}, root_id=root_id, parent_id=parent_id)
         self["options"].setdefault("task_id", self.header.id)
         if self.body is None:
             return header
@@ -148,11 +264,7 @@ class chord(Signature[Any]):
         result = self.body.freeze(
             _id, group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id, group_index=group_index
         )
-        node = result
-        while node.parent is not None and node.parent != header:
-            node = node.parent
-        node.parent = header
-        return result
+        return _after(result, header)
 
     _freeze = freeze
 
@@ -208,3 +320,34 @@ class chord(Signature[Any]):
         first, *rest = body.tasks if body["subtask_type"] == "chain" and body.tasks else [body]
         steps = [first.reprcall(self.tasks), *map(repr, rest)]
         return f"%({' | '.join(steps)})" if rest else f"%{steps[0]}"
+
+
+def _after(result: Any, header: Any) -> Any:
+    """`result`, whose oldest parent is now `header`."""
+    node = result
+    while node.parent is not None and node.parent != header:
+        node = node.parent
+    node.parent = header
+    return result
+
+
+def _carried(start: Start) -> dict[str, Any]:
+    """What members carry as their `chord`: the body, or what finds it."""
+    body = start.body
+    try:
+        size = len(json.dumps_text(body))
+    except EncodeError:
+        size = 0  # only its own serializer can write it
+    if size > INLINE:
+        options = {key: body["options"][key] for key in ("task_id", "root_id") if key in body["options"]}
+        return {
+            "task": "celeriac.chord_body",
+            "args": [start.chord_id],
+            "kwargs": {},
+            "options": options,
+            "subtask_type": None,
+            "immutable": False,
+            "counted": start.size,
+            "kept": True,
+        }
+    return {**body, "counted": start.size}

@@ -1,7 +1,8 @@
 """`group`: calls that run at the same time.
 
 1. `group`: made of signatures; groups in groups are one. Sent in ONE batch.
-2. `signatures_of`: whatever a group or a header may be made of, as signatures.
+2. `send`: many calls in one batch.
+3. `signatures_of`: whatever a group or a header may be made of, as signatures.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from celeriac.canvas.base import Signature, maybe_signature
 from celeriac.canvas.shape import Sending
 from celeriac.canvas.stamping import with_stamps
 from celeriac.canvas.stream import Stream, at_least
-from celeriac.exceptions import ImproperlyConfigured
 from celeriac.utils import uuid
 from celeriac.utils.bulk import collector_paused
 from celeriac.utils.identity import uuids
@@ -23,7 +23,7 @@ from celeriac.utils.identity import uuids
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
 
-__all__ = ["NO_CHORDS", "group", "signatures_of"]
+__all__ = ["group", "send", "signatures_of"]
 
 _new_sending = tuple.__new__
 
@@ -129,7 +129,7 @@ class group(Signature[list[Any]]):
         connection = options.pop("connection", None)
         with collector_paused():
             sendings, results = self._spread(args, kwargs, {**options, "group_id": group_id})
-            _send(app, sendings, connection)
+            send(app, sendings, connection)
         result = app.GroupResult(group_id, results)
         parent = app.current_worker_task if add_to_parent else None
         if parent is not None:
@@ -140,15 +140,23 @@ class group(Signature[list[Any]]):
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> list[Sending]:
         """The messages of all members."""
-        if options.pop("chain", None):
-            raise ImproperlyConfigured(NO_CHORDS)
+        after = [maybe_signature(step, self._app) for step in reversed(options.pop("chain", None) or ())]
+        if after:  # it was left to us to see that this is a chord
+            body = after[0] if len(after) == 1 else Signature.TYPES["chain"](after, app=self._app)
+            made = Signature.TYPES["chord"](self.clone(), body, app=self._app)
+            return made.sendings(args, kwargs, **options)
         group_id = options.pop("task_id", None) or self.id or uuid()
         return self._spread(args, kwargs, {**options, "group_id": group_id})[0]
 
     def _spread(
-        self, args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None, options: dict[str, Any]
+        self,
+        args: Iterable[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        options: dict[str, Any],
+        first: int = 0,
     ) -> tuple[list[Sending], list[Any]]:
-        """What each member sends, and its result. Hot: a group may have 100,000 members."""
+        """What each member sends, and its result; `first`: place of the first one. Hot: a group may have
+        100,000 members."""
         app = self.app
         own = {key: value for key, value in self["options"].items() if key not in _GROUP_ONLY}
         options = {"reply_to": app.thread_oid, **own, **options}
@@ -160,7 +168,7 @@ class group(Signature[list[Any]]):
         new_ids = uuids(len(members))
         sendings: list[Sending] = []
         results: list[Any] = []
-        for index, task in enumerate(members):
+        for index, task in enumerate(members, first):
             if task["subtask_type"] is None:
                 if task["options"] or args or kwargs:
                     merged_args, merged_kwargs, merged = task._merge(args, kwargs, options)
@@ -169,7 +177,8 @@ class group(Signature[list[Any]]):
                 else:
                     merged_args, merged_kwargs, task_id = task["args"], task["kwargs"], next(new_ids)
                     merged = {**options, "group_index": index, "task_id": task_id}
-                sendings.append(_new_sending(Sending, (task["task"], merged_args, merged_kwargs, merged)))
+                fields = (task["task"], merged_args, merged_kwargs, merged, None)
+                sendings.append(_new_sending(Sending, fields))
                 results.append(make_result(task_id, None, None, app))
             else:
                 member = task.clone()
@@ -285,7 +294,7 @@ class group(Signature[list[Any]]):
         return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
 
 
-def _send(app: Any, sendings: list[Sending], connection: Any = None) -> None:
+def send(app: Any, sendings: list[Sending], connection: Any = None) -> None:
     """Check the arguments of all calls, then send them in one batch; with `connection`, in its transaction.
 
     Tasks that send themselves (an `apply_async` of their own or put in place of ours, arguments that are not
@@ -302,11 +311,12 @@ def _send(app: Any, sendings: list[Sending], connection: Any = None) -> None:
         elif task is not None and task.typing:
             takes = task.arguments
             fewest, most = takes.fewest, takes.most
-            for _, args, kwargs, _ in calls:
+            for _, args, kwargs, _, _ in calls:
                 if kwargs or not fewest <= len(args) <= most:
                     takes.check(args, kwargs)
     if alone:
         names = {sending.task for _, sending in alone}
+        app.producer.start(sending for _, sending in alone)
         sendings = [sending for sending in sendings if sending.task not in names]
     if sendings:
         app.producer.send(sendings, connection=connection)
@@ -322,8 +332,3 @@ def _sends_itself(task: Any) -> bool:
 
 
 _GROUP_ONLY = frozenset({"task_id", "group_id", "group_index", "root_id", "parent_id"})
-
-NO_CHORDS = (
-    "This canvas has a call after a group, which makes it a chord, and chords cannot be sent yet. Send the "
-    "group alone and continue when its results are there: results = group(...).apply_async(); results.get()."
-)

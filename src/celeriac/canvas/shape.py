@@ -1,6 +1,6 @@
 """The shapes of canvases: their dicts, and the messages they become.
 
-1. `Sending`: one message to be.
+1. `Sending`: one message to be; `Start`: a chord that begins with it.
 2. `checked`: a signature's dict, which may come from a message, made complete or refused.
 3. `as_list`, `joined`: options that are one item or several.
 4. `waiting_ids`: the calls that wait in a message for their turn.
@@ -11,16 +11,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Sending", "as_list", "checked", "joined", "waiting_ids"]
+__all__ = ["Sending", "Start", "as_list", "checked", "joined", "waiting_ids"]
+
+
+class Start(NamedTuple):
+    """A chord that begins with a message: its header's id, how many members there are (0: not known yet),
+    and the body."""
+
+    chord_id: str
+    size: int
+    body: Mapping[str, Any]
 
 
 class Sending(NamedTuple):
-    """One message to be: `options` are those of `apply_async`, `task_id` is always among them."""
+    """One message to be: `options` are those of `apply_async`, `task_id` is always among them. `starts`: the
+    chord that has to be made known to its store before."""
 
     task: str
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     options: dict[str, Any]
+    starts: Start | None = None
 
 
 def as_list(value: Any) -> list[Any]:

@@ -26,6 +26,7 @@ from celeriac.backends.base import StoredResult
 from celeriac.backends.retrying import StoreDown, Storing
 from celeriac.brokers.base import REQUEUE, Consumer, Lifeline, Outgoing, Received, Settlement, Trail
 from celeriac.exceptions import CeleriacError, OperationalError
+from celeriac.worker.chords import Keeper
 from celeriac.worker.outage import Outage
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Courier(threading.Thread):
         self._pass_on: Callable[[Lifeline | None], None] | None = None
         self._line: Lifeline | None = None
         self._parked = False  # without leases: the consumer knows that we fetch nothing for now
+        self._chords: Keeper | None = None
         if lane.processor.reports is not None:
             lane.processor.reports.poke = self.poke
 
@@ -323,6 +325,8 @@ class Courier(threading.Thread):
             self.ledger.settled(mark)
         self.offset = received.now - time.time()
         self._answer(urgent, accepted=True, stale=received.stale)
+        if self._chords is not None:
+            self._chords.close(batch, received.stale)
         return received
 
     def _rest(self, seconds: float) -> None:
@@ -367,6 +371,12 @@ class Courier(threading.Thread):
         """Store and publish what does not ride on settlements; what is left of them."""
         notices = [self.notices[i] for i in range(len(self.notices))]
         loose = [self.loose[i] for i in range(len(self.loose))]
+        if any(end.owed for end in batch) or any(end.owed for end in loose):
+            if self._chords is None:
+                self._chords = Keeper(self.lane.processor.app)
+            count = len(batch)
+            settled = self._chords.settle([*batch, *loose])
+            batch, loose = settled[:count], settled[count:]
         results = [result for end in loose for result in end.results]
         if not self.lane.processor.carried:
             results.extend(result for settlement in batch for result in settlement.results)
@@ -384,6 +394,8 @@ class Courier(threading.Thread):
             self._publish(followups)
         for _ in loose:
             self.loose.popleft()
+        if self._chords is not None:
+            self._chords.close(loose, ())
         return batch
 
     def _publish(self, followups: Sequence[Outgoing]) -> None:

@@ -1,7 +1,7 @@
 """A delivery that is to run, and what the worker knows of its task.
 
 1. `Entry`: a task's function, policy, limits and handlers, looked up once (`entry_of`).
-2. `Job`: a delivery, decoded, with its entry and its request.
+2. `Job`: a delivery, decoded, with its entry and its request; `Stranger`: one whose task is not known here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from celeriac.execution.conclude import Policy
 from celeriac.execution.run import entry_point, is_coroutine_task, overrides
 from celeriac.wire.protocol import Call
 
-__all__ = ["Entry", "Job", "entry_of"]
+__all__ = ["Entry", "Job", "Stranger", "entry_of"]
 
 Handler = Callable[..., Any] | None
 
@@ -92,3 +92,11 @@ class Job:
         self.hard = call.hard or entry.hard
         self.soft = call.soft or entry.soft
         self.early = entry.early
+
+
+class Stranger(NamedTuple):
+    """A delivery that will not run, as nobody knows its task."""
+
+    delivery: Delivery
+    call: Call
+    context: Context

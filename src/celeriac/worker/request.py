@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from celeriac import signals, states
+from celeriac.app.chords import Owed, members_of, orphan
+from celeriac.backends.base import Opening
 from celeriac.brokers.base import ACK, DEAD, Delivery, Outgoing, Settlement, StoredResult
 from celeriac.canvas import waiting_ids
 from celeriac.exceptions import (
@@ -40,7 +42,7 @@ from celeriac.execution.outcome import FAILED, Outcome, format_traceback
 from celeriac.wire import protocol, results, serialization
 from celeriac.wire.message import Message, Unreadable
 from celeriac.wire.protocol import Call
-from celeriac.worker.job import Entry, Job, entry_of
+from celeriac.worker.job import Entry, Job, Stranger, entry_of
 from celeriac.worker.reports import Reports
 from celeriac.worker.suspects import success_of
 from celeriac.worker.telling import fields_of, guard, tell
@@ -106,8 +108,6 @@ class Processor:
                 entry = self._look_up(call.name)
                 if entry is None:
                     return self._park(delivery, call)
-            if call.chord is not None:
-                return self._refuse(delivery, "it is a member of a chord, which this version cannot complete")
             if delivery.crashes or call.expires is not None or call.eta is not None or self.revoked:
                 refusal = self._refusal(delivery, call, entry)
                 if refusal is not None:
@@ -156,7 +156,11 @@ class Processor:
             assert isinstance(delivery.message, Message)
             reply_to = str(delivery.message.properties.get("reply_to") or "")
             stored = (self._document(id_, states.FAILURE, failure, None, None, reply_to),)
-        return Settlement(delivery.queue, delivery.tag, DEAD, reason[:2000], (), stored)
+        owed = None
+        if isinstance(id_, str) and isinstance(delivery.message, Message):
+            members = orphan(self.app, id_, delivery.message.headers, exc or InvalidTaskError(reason))
+            owed = Owed((), members) if members else None
+        return Settlement(delivery.queue, delivery.tag, DEAD, reason[:2000], (), stored, owed)
 
     def _park(self, delivery: Delivery, call: Call) -> Settlement:
         """A task this worker does not know may be known to the next version: try again for a while."""
@@ -167,7 +171,17 @@ class Processor:
         waited = max(0.0, now - first)
         if waited >= self.unknown_deadline:
             reason = f"no worker knew the task {call.name!r} for {waited:.0f} s (task_unknown_deadline)"
-            return self._refuse(delivery, reason, NotRegistered(call.name))
+            logger.error("Message refused and dead-lettered: %s", reason, extra={"queue": delivery.queue})
+            stranger = Stranger(delivery, call, context_of(call, self.hostname))
+            end = Conclusion(
+                states.FAILURE,
+                NotRegistered(call.name),
+                self.stores,
+                errbacks=call.errbacks or (),
+                verdict=DEAD,
+                reason=reason[:2000],
+            )
+            return self._settle(stranger, end)
         if not waited:
             logger.error(
                 "Received unregistered task of type %r; it is tried again for %d s, then dead-lettered. "
@@ -311,14 +325,15 @@ class Processor:
         own = job.call.ignore_result
         return job.entry.policy.ignore_result if own is None else own
 
-    def _settle(self, job: Job, conclusion: Conclusion) -> Settlement:
+    def _settle(self, job: Job | Stranger, conclusion: Conclusion) -> Settlement:
         delivery = job.delivery
         stored: Sequence[StoredResult] = ()
         followups: Sequence[Outgoing] = ()
+        begun: Sequence[Opening] = ()
         if conclusion.retry:
             followups = (self.app.producer.retry(job.call, delivery, conclusion.value),)
         elif conclusion.callbacks or conclusion.chain or conclusion.errbacks or conclusion.replaced:
-            followups = self.app.producer.followups(job.call, job.context, conclusion)
+            followups, begun = self.app.producer.followups(job.call, job.context, conclusion)
         if conclusion.store and self.stores:
             end = (conclusion.state, conclusion.value, conclusion.traceback)
             stored = [self._document(job.call.id, *end, job)]
@@ -326,8 +341,12 @@ class Processor:
                 # The steps that will never run must not stay PENDING for whoever waits for the last one.
                 reply_to = job.call.reply_to or ""
                 stored += [self._document(id_, *end, None, reply_to) for id_ in waiting_ids(job.call.chain)]
+        owed = None
+        if begun or job.call.chord is not None or job.call.chain:
+            members = members_of(self.app, job.call, conclusion)
+            owed = Owed(begun, members) if begun or members else None
         return Settlement(
-            delivery.queue, delivery.tag, conclusion.verdict, conclusion.reason, followups, stored
+            delivery.queue, delivery.tag, conclusion.verdict, conclusion.reason, followups, stored, owed
         )
 
     def _document(
@@ -336,7 +355,7 @@ class Processor:
         state: str,
         value: Any,
         traceback: str | None,
-        job: Job | None,
+        job: Job | Stranger | None,
         reply_to: str = "",
     ) -> StoredResult:
         extra: dict[str, Any] = {}

@@ -36,7 +36,7 @@ def follow(app: Celeriac, outcome: Outcome, **options: Any) -> tuple[list[Call],
     prepared = app.producer.prepare("x", (), {}, {"task_id": "a-1", "root_id": "root", **options}, None)
     call = protocol.read(prepared.outgoing.message, JSON)
     context = context_of(call, "w1@host")
-    outgoing = app.producer.followups(call, context, conclude(call, Policy(), outcome))
+    outgoing, _ = app.producer.followups(call, context, conclude(call, Policy(), outcome))
     return [protocol.read(one.message, JSON) for one in outgoing], context, outgoing
 
 
@@ -115,11 +115,6 @@ def test_a_link_that_is_no_signature_is_an_error(app: Celeriac, task: Any) -> No
     conclusion = Conclusion("SUCCESS", 1, callbacks=[{"task": "x", "args": 3}])
     with pytest.raises(ValueError, match="not a signature"):
         app.producer.followups(call, context_of(call, "h"), conclusion)
-
-
-def test_members_of_a_chord_are_reported(app: Celeriac, task: Any, caplog: pytest.LogCaptureFixture) -> None:
-    follow(app, OK, chord=task.s())
-    assert "member of a chord" in caplog.text
 
 
 def test_builtin_tasks(app: Celeriac, sent: Sent) -> None:

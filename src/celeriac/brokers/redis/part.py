@@ -195,7 +195,7 @@ class Part:
         stale: list[int] = []
         place, held = order.place, self._held
         for end in settlements:
-            queue, tag, verdict, _, followups, results = end
+            queue, tag, verdict, _, followups, results, _ = end
             if tag not in held.get(queue, ()):
                 if (queue, tag) not in self._doubt:
                     stale.append(tag)

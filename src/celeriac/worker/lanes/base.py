@@ -151,7 +151,7 @@ class Lane(ABC):
         if failpoints.on:
             failpoints.hit("outcome.concluded")
         if self.ledger is not None:
-            if settlement.results or settlement.followups or settlement.verdict != ACK:
+            if settlement.results or settlement.followups or settlement.owed or settlement.verdict != ACK:
                 self.ledger.end(slot)
             else:
                 self.ledger.done(slot, settlement.queue, settlement.tag)
