@@ -58,6 +58,11 @@ OURS: tuple[Setting, ...] = (
     S("task_delivery_limit", "int|None", 3, _H, "A message whose process died this often is dead-lettered."),
     S("task_unknown_deadline", "seconds|None", 3600.0, _H,
       "A message for a task the worker does not know is parked and retried this long, then dead-lettered."),
+    S("result_encryption", "any", None, _H,
+      "An object with encode and decode of bytes, or where it is: 'package.module:name'."),
+    S("result_large_backend", "str|None", None, _H,
+      "URL of a second result store, for documents above `result_large_size`."),
+    S("result_large_size", "int", 262_144, _H, "Bytes."),
     S("worker_lease_ttl", "seconds", 6.0, _H, "A silent node's messages go to others after this time."),
 )  # fmt: skip
 
@@ -138,7 +143,8 @@ _RESULT = (
       ("CELERY_RESULT_CHORD_EXPIRES",)),
     S("result_extended", "bool", False, _H, "", ("CELERY_RESULT_EXTENDED",)),
     S("result_serializer", "str", "json", _H, "", ("CELERY_RESULT_SERIALIZER",)),
-    S("result_compression", "str|None", None, _A, "Results are stored as they are.",
+    S("result_compression", "str|None", None, _H,
+      "Results are stored before the acknowledgement, in a step of their own.",
       ("CELERY_RESULT_COMPRESSION",)),
     S("result_persistent", "bool|None", None, _H, "",
       ("CELERY_RESULT_PERSISTENT",)),

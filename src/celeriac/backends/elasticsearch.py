@@ -45,7 +45,7 @@ os.register_at_fork(after_in_child=lambda: globals().update(_making=threading.Lo
 
 
 class Place(NamedTuple):
-    """Where the index is, and its `name`; `node`: URL of the service, without a password; `login`: user and password."""
+    """An index and its `name`; `node`: URL of the service; `login`: user and password."""
 
     node: str
     name: str = "celery"

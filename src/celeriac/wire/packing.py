@@ -22,8 +22,8 @@ def packed(document: bytes, method: str | None) -> bytes:
     """Raises `ImproperlyConfigured`: there is no such method, or its library is missing.
 
     Example:
-        >>> packed(b"spam" * 100, "gzip")[:34]
-        b'\\x00celery-compressed\\x00application/x'
+        >>> packed(b"spam" * 100, "gzip")[1:37]
+        b'celery-compressed\\x00application/x-gzip'
         >>> packed(b"spam", "gzip"), packed(b"spam", None)
         (b'spam', b'spam')
     """

@@ -21,6 +21,7 @@ from celeriac import states
 from celeriac.exceptions import DecodeError, EncodeError, Retry
 from celeriac.wire import json, serialization
 from celeriac.wire.errors import describe_exception, rebuild_exception
+from celeriac.wire.packing import unpacked
 from celeriac.wire.saferepr import saferepr
 
 __all__ = [
@@ -230,6 +231,8 @@ def is_final(document: bytes, serializer: str = "json") -> bool:
 
 
 def _load(document: bytes, serializer: str) -> Any:
+    if document[:1] == b"\0":  # somebody compressed it
+        document = unpacked(document)
     if serializer == "json":
         return json.loads(document)
     codec = serialization.find(serializer)
