@@ -75,7 +75,8 @@ def run_chord(
     """Run a frozen chord: `args` and `kwargs` go to its header, `options` to its body."""
     shared = {key: options[key] for key in _SHARED if key in options}
     known = Header(dict(made.body))
-    header = made.header.apply(args, kwargs, chord=known, **shared)
+    family = {key: options[key] for key in ("root_id", "parent_id") if options.get(key)}
+    header = made.header.apply(args, kwargs, chord=known, **shared, **family)
     members = [*header.results] if made.header.tasks else []
     for index, (position, added) in enumerate(known.added):
         members.insert(len(members) if position is None else min(position + 1 + index, len(members)), added)

@@ -1,6 +1,6 @@
 """Canvases of every kind, made with whichever library is given, and their shapes as short text.
 
-``python tests/unit/canvas/forms.py`` in an environment with Celery writes `joins.json` anew: what Celery makes
+``python tests/unit/canvas/forms.py`` writes `joins.json` anew, where Celery is installed: what Celery makes
 of ``left | right`` for every pair of forms, and of some calls of `chain`.
 """
 
