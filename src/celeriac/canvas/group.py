@@ -198,7 +198,8 @@ class group(Signature[list[Any]]):
         if not at_least(made.tasks, 1):
             return app.GroupResult(group_id, [])
         made["options"].clear()
-        made.freeze(group_id, group_id=group_id, chord=options.pop("chord", None))
+        family = {key: options.get(key) for key in ("root_id", "parent_id")}
+        made.freeze(group_id, group_id=group_id, chord=options.pop("chord", None), **family)
         own = {key: value for key, value in self["options"].items() if key not in _GROUP_ONLY}
         shared = {**own, **{key: value for key, value in options.items() if key not in _GROUP_ONLY}}
         args = (*(args or ()), *self["args"])
