@@ -49,6 +49,30 @@ class Measures(TypedDict):
     error: str
 
 
+class Summary(TypedDict):
+    """What all files came to. `top`: the ten with the most complex functions; `broken`: not parsed."""
+
+    files: int
+    lines: int
+    functions: int
+    classes: int
+    broken: int
+    top: list[Measures]
+
+
+def sum_up(measured: list[Measures]) -> Summary:
+    """The totals, and the files with the most complex functions."""
+    good = [one for one in measured if not one["error"]]
+    return Summary(
+        files=len(measured),
+        lines=sum(one["lines"] for one in measured),
+        functions=sum(one["functions"] for one in measured),
+        classes=sum(one["classes"] for one in measured),
+        broken=len(measured) - len(good),
+        top=sorted(good, key=lambda one: one["complexity"], reverse=True)[:10],
+    )
+
+
 def measure_file(path: Path, name: str) -> Measures:
     """Parse the file at `path` and measure it; `name` is what it is called in the result."""
     source = path.read_bytes()

@@ -1,8 +1,9 @@
 """The demo: measure Python's standard library with real worker processes on the embedded store.
 
 1. Start `celeriac worker` as a process of its own.
-2. Send one task for each file, one that fails on its first try, one that is to run two seconds from now.
-3. Follow the results as they come in; print what was found.
+2. Send a chord: one task for each file, and one that sums up when the last of them is done. Send one task
+   that fails on its first try, and one that is to run two seconds from now.
+3. Watch the results come in; print the summary.
 4. Stop the worker, and complain about anything that is not as it should be.
 
     python examples/codebase/run.py [--limit FILES] [--concurrency PROCESSES]
@@ -19,39 +20,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from measure import Summary
 
 HERE = Path(__file__).parent
 DELAY = 2.0  #: seconds ahead that the scheduled task is sent
 PATIENCE = 120.0  #: seconds after which a missing result is an error
-
-
-class Progress:
-    """A bar that is redrawn in place on a terminal; a line now and then elsewhere."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.done = 0
-        self.started = time.monotonic()
-        self.live = sys.stdout.isatty()
-        self._shown = 0.0
-
-    def advance(self) -> None:
-        self.done += 1
-        now = time.monotonic()
-        if self.done == self.total or now - self._shown > (0.05 if self.live else 2.0):
-            self._shown = now
-            self._draw(now - self.started)
-
-    def _draw(self, seconds: float) -> None:
-        rate = self.done / seconds if seconds else 0.0
-        text = f"{self.done:5}/{self.total} files  {rate:7,.0f} tasks/s"
-        if not self.live:
-            print(f"  {text}", flush=True)
-            return
-        width = max(10, min(40, shutil.get_terminal_size().columns - len(text) - 6))
-        filled = width * self.done // self.total
-        end = "\n" if self.done == self.total else ""
-        print(f"\r  [{'█' * filled}{'·' * (width - filled)}] {text}", end=end, flush=True)
 
 
 def library_files(limit: int | None) -> list[str]:
@@ -110,22 +86,16 @@ def table(rows: list[tuple[str, ...]], right: set[int]) -> str:
     return "\n".join([f"  {lines[0]}", f"  {'─' * len(lines[0])}", *(f"  {line}" for line in lines[1:])])
 
 
-def summary(measured: list[dict[str, object]], seconds: float, concurrency: int) -> str:
+def in_words(found: Summary, seconds: float, concurrency: int) -> str:
     """The ten files with the most complex functions, and the totals."""
-    good = [one for one in measured if not one["error"]]
-    top = sorted(good, key=lambda one: int(str(one["complexity"])), reverse=True)[:10]
+    names = ("path", "lines", "functions", "classes", "nesting", "complexity", "most_complex")
     rows = [("file", "lines", "functions", "classes", "nesting", "complexity", "most complex function")]
-    for one in top:
-        names = ("path", "lines", "functions", "classes", "nesting", "complexity", "most_complex")
-        rows.append(tuple(str(one[name]) for name in names))  # type: ignore[arg-type]
-    totals = {
-        name: sum(int(str(one[name])) for one in measured) for name in ("lines", "functions", "classes")
-    }
+    rows += [tuple(str(one[name]) for name in names) for one in found["top"]]  # type: ignore[literal-required]
     return (
         f"{table(rows, right={1, 2, 3, 4, 5})}\n\n"  # type: ignore[arg-type]
-        f"  {len(measured):,} files, {totals['lines']:,} lines, {totals['functions']:,} functions, "
-        f"{totals['classes']:,} classes; {len(measured) - len(good)} are broken on purpose\n"
-        f"  {seconds:.1f} s with {concurrency} processes: {len(measured) / seconds:,.0f} tasks/s"
+        f"  {found['files']:,} files, {found['lines']:,} lines, {found['functions']:,} functions, "
+        f"{found['classes']:,} classes; {found['broken']} are broken on purpose\n"
+        f"  {seconds:.1f} s with {concurrency} processes: {found['files'] / seconds:,.0f} tasks/s"
     )
 
 
@@ -135,9 +105,9 @@ class WorkerEnded(Exception):
 
 def run(worker: subprocess.Popen[bytes], limit: int | None, concurrency: int) -> list[str]:
     """Do everything; return what was not as it should be."""
-    from tasks import app, measure, stumble, wake_up
+    from tasks import app, measure, stumble, summarise, wake_up
 
-    from celeriac import group
+    from celeriac import chord
 
     files = library_files(limit)
     print(
@@ -149,22 +119,16 @@ def run(worker: subprocess.Popen[bytes], limit: int | None, concurrency: int) ->
     asked_at = time.time()
     scheduled = wake_up.apply_async(countdown=DELAY)
     stumbling = stumble.delay()
-    results = group(measure.s(name) for name in files).apply_async()
-    progress = Progress(len(files))
-    measured = []
+    summary = chord([measure.s(name) for name in files], summarise.s()).apply_async()
 
     def look_at_worker() -> None:
         if worker.poll() is not None:
             raise WorkerEnded
 
-    for _, meta in results.iter_native(timeout=PATIENCE, on_interval=look_at_worker):
-        if meta["status"] == "SUCCESS":
-            measured.append(meta["result"])
-        else:
-            wrong.append(f"a file could not be measured: {meta['result']!r}")
-        progress.advance()
+    summary.parent.watch(timeout=PATIENCE, label="files", file=sys.stdout, on_interval=look_at_worker)
+    found = summary.get(timeout=PATIENCE, on_interval=look_at_worker)
     seconds = time.monotonic() - started
-    print(f"\n{summary(measured, seconds, concurrency)}\n")
+    print(f"\n{in_words(found, seconds, concurrency)}\n")
 
     retries = stumbling.get(timeout=PATIENCE)
     print(f"  the task that failed on purpose succeeded after {retries} retry")
@@ -174,8 +138,8 @@ def run(worker: subprocess.Popen[bytes], limit: int | None, concurrency: int) ->
     print(f"  the task that was sent {DELAY:.0f} s ahead ran {late * 1000:+,.0f} ms from its time")
     if late < -0.01:
         wrong.append(f"the scheduled task ran {-late:.2f} s too early")
-    if len(measured) != len(files):
-        wrong.append(f"{len(files) - len(measured)} files are missing")
+    if found["files"] != len(files):
+        wrong.append(f"{len(files) - found['files']} files are missing")
     return wrong
 
 

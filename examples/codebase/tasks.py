@@ -6,7 +6,7 @@ import sysconfig
 import time
 from pathlib import Path
 
-from measure import Measures, measure_file
+from measure import Measures, Summary, measure_file, sum_up
 
 from celeriac import Celeriac, Queue, Task
 
@@ -23,6 +23,12 @@ app.conf.task_routes = {"tasks.wake_up": {"queue": "timely"}, "tasks.stumble": {
 def measure(name: str) -> Measures:
     """Measure one file of the standard library."""
     return measure_file(LIBRARY / name, name)
+
+
+@app.task
+def summarise(measured: list[Measures]) -> Summary:
+    """Sum up all files, when the last one has been measured."""
+    return sum_up(measured)
 
 
 @app.task(bind=True, max_retries=3)

@@ -196,6 +196,7 @@ class ResultSet(Members):
         *,
         label: str | None = None,
         file: TextIO | None = None,
+        on_interval: Callable[[], Any] | None = None,
     ) -> list[Any]:
         """Show how many are done until all are, then return their values, as `get` does.
 
@@ -207,11 +208,12 @@ class ResultSet(Members):
             propagate: raise the first exception, once all are there.
             label: what they are called.
             file: where to; standard error by default.
+            on_interval: called about twice a second while nothing comes; what it raises ends the watch.
         """
         from celeriac.result.watching import watch
 
         leaves = list(self._leaves())
-        watch(leaves, self.stream(timeout), label or "tasks", file)
+        watch(leaves, Stream(leaves, (), timeout, on_interval), label or "tasks", file)
         return self.get(propagate=propagate)
 
     def _arriving(

@@ -200,7 +200,12 @@ class AsyncResult(CallState, Generic[R_co], kind="one"):
         return Stream([self], self._parent_ids(), timeout)
 
     def watch(
-        self, timeout: float | None = None, *, label: str | None = None, file: TextIO | None = None
+        self,
+        timeout: float | None = None,
+        *,
+        label: str | None = None,
+        file: TextIO | None = None,
+        on_interval: Callable[[], Any] | None = None,
     ) -> R_co:
         """Show how far the task is until it is there, then return its result, as `get` does.
 
@@ -211,10 +216,12 @@ class AsyncResult(CallState, Generic[R_co], kind="one"):
             timeout: seconds; None waits for ever.
             label: what it is called; the task's name, or its id, by default.
             file: where to; standard error by default.
+            on_interval: called about twice a second while nothing comes; what it raises ends the watch.
         """
         from celeriac.result.watching import watch
 
-        watch([self], self.stream(timeout), label or self._task_name or self.id, file)
+        updates = Stream([self], self._parent_ids(), timeout, on_interval)
+        watch([self], updates, label or self._task_name or self.id, file)
         return self.get()
 
     def _ids_to_watch(self, with_parents: bool) -> list[str]:

@@ -8,7 +8,7 @@ Not here: being told of documents (`waiting.py`, `hub.py`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,21 +58,29 @@ class Stream:
         leaves: single results.
         before: ids of what comes before them: a failure there is raised, since nothing will come then.
         timeout: seconds for all of it; None waits for ever.
+        on_interval: called about twice a second while nothing comes (``for`` only); what it raises ends it.
     """
 
     def __init__(
-        self, leaves: Sequence[CallState], before: Sequence[str] = (), timeout: float | None = None
+        self,
+        leaves: Sequence[CallState],
+        before: Sequence[str] = (),
+        timeout: float | None = None,
+        on_interval: Callable[[], Any] | None = None,
     ) -> None:
         self._leaves = leaves
         self._before = frozenset(before)
         self._timeout = timeout
+        self._on_interval = on_interval
 
     def __iter__(self) -> Iterator[Update]:
         left = self._left()
         yield from self._known()
         if not left:
             return
-        with closing(arrivals(self._store(), [*left, *self._before], self._timeout)) as batches:
+        ids = [*left, *self._before]
+        waiting = arrivals(self._store(), ids, self._timeout, on_interval=self._on_interval)
+        with closing(waiting) as batches:
             for documents in batches:
                 yield from self._read(left, documents)
                 if not left:
