@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celeriac import states
-from celeriac.app.followups import derived_id, errback_sendings
+from celeriac.app.followups import derived_id, errback_sendings, identify
 from celeriac.backends.base import Chord, Opening, Part, StoredResult
 from celeriac.brokers.base import REQUEUE
 from celeriac.canvas import Sending, Signature, chain, chord, group, maybe_signature, waiting_ids
@@ -251,8 +251,11 @@ class Completion:
     def _body(self, body: Mapping[str, Any], values: list[Any]) -> list[Sending]:
         signature = maybe_signature(dict(body), self._app)
         options = self._common()
-        if not signature.options.get("task_id") and signature.subtask_type != "chord":
-            options["task_id"] = derived_id(self._member.part.chord_id, "body")
+        body_id = derived_id(self._member.part.chord_id, "body")
+        if signature.subtask_type is not None:
+            identify(signature, body_id)
+        elif not signature.options.get("task_id"):
+            options["task_id"] = body_id
         sendings: list[Sending] = signature.sendings((values,), None, **options)
         return sendings
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.brokers.base import Outgoing
-from celeriac.canvas import Sending, Signature, group, maybe_signature
+from celeriac.canvas import Sending, Signature, chain, chord, group, maybe_signature
 from celeriac.execution.call import context_of, own_headers
 from celeriac.states import SUCCESS
 from celeriac.wire import protocol
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from celeriac.execution.conclude import Conclusion
     from celeriac.wire.protocol import Call
 
-__all__ = ["ERRBACK", "derived_id", "errback_sendings", "followups", "next_try", "takes_failure"]
+__all__ = ["ERRBACK", "derived_id", "errback_sendings", "followups", "identify", "next_try", "takes_failure"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +87,28 @@ def _of(
 ) -> list[Sending]:
     signature = maybe_signature(link, app)
     chosen = dict(options)
+    if signature.subtask_type is not None:
+        identify(signature, task_id)
     if not signature.options.get("task_id"):
         chosen["task_id"] = task_id
     sendings: list[Sending] = signature.sendings(args, None, **chosen)
     return sendings
+
+
+def identify(sig: Signature[Any], seed: str) -> None:
+    """Give all calls of a canvas that have no id the same ones each time, made from `seed`."""
+    if isinstance(sig, chain):
+        for index, step in enumerate(sig.tasks):
+            identify(step, f"{seed}/{index}")
+    elif isinstance(sig, chord):
+        sig.header.tasks = [task._closed() for task in sig.header.tasks]
+        identify(sig.header, f"{seed}/header")
+        if sig.body is not None:
+            identify(sig.body, f"{seed}/body")
+    else:
+        sig.options.setdefault("task_id", derived_id(seed, ""))
+        for index, task in enumerate(sig.tasks if isinstance(sig, group) else ()):
+            identify(task, f"{seed}/{index}")
 
 
 def takes_failure(app: Celeriac, errback: Signature[Any]) -> bool:

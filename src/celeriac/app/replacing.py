@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from celeriac.app.followups import derived_id
 from celeriac.canvas import Signature, chain, chord, group, maybe_signature
 from celeriac.canvas.stamping import put_stamps
 from celeriac.exceptions import Ignore, ImproperlyConfigured
@@ -107,9 +108,12 @@ def add_to_chord(task: Task[..., Any], sig: Signature[Any], *, lazy: bool) -> An
     if not request.chord:
         raise ValueError(f"{task.name} adds to a chord, but this call of it is not a member of one.")
     sig = maybe_signature(sig, task.app, clone=True)._closed()
+    # The same id when this call runs again after a crash: what was added twice counts once.
+    number = request.__dict__["_added"] = request.__dict__.get("_added", 0) + 1
     result = sig.freeze(
+        derived_id(request.id or "", f"added {number}"),
         group_id=request.group,
-        chord=request.chord,
+        chord=request.chord if request.is_eager else {**request.chord, "added": True},
         root_id=request.root_id,
         parent_id=request.id,
         group_index=request.group_index,
@@ -124,5 +128,8 @@ def add_to_chord(task: Task[..., Any], sig: Signature[Any], *, lazy: bool) -> An
             f"{task.name} cannot add to a chord: nothing counts its members, they are polled for. Set "
             "result_backend to a store that counts, e.g. redis://, postgresql:// or sqlite://."
         )
-    store.grow_chord(request.group, [result.id])
-    return sig if lazy else sig.delay()
+    # Sent first: should this process die in between, nobody waits for what was never sent. The call tells the
+    # store itself that it was added, should it be the faster one.
+    sent = sig if lazy else sig.delay()
+    store.grow_chord(str(request.group), [result.id])
+    return sent

@@ -30,6 +30,7 @@ from celeriac.brokers.base import (
     StoredResult,
 )
 from celeriac.exceptions import OperationalError
+from celeriac.worker.chords import Keeper
 from celeriac.worker.ledger import ID_SIZE, Ledger, Running, ledger_folder, orphans
 from celeriac.worker.outage import Outage
 from celeriac.worker.whereabouts import Whereabouts
@@ -68,6 +69,7 @@ class Heart(threading.Thread):
         conclude: settlement for a delivery whose body was stopped (delivery, why, seconds).
         gone: result of a call that was acknowledged early and died (id, task name, why, seconds).
         store: names the broker's store, so that foreign ledgers are left alone.
+        chords: does what such settlements owe to chords.
         machine: also look for the ledgers that killed workers left on this machine.
         living: gives the ledgers and pids of the children, where the broker has no leases.
     """
@@ -86,6 +88,7 @@ class Heart(threading.Thread):
         on_revoked: Callable[[Sequence[str]], None],
         conclude: Conclude,
         gone: Gone,
+        chords: Keeper | None = None,
         machine: bool = True,
         living: Callable[[], Sequence[tuple[Ledger, int]]] = tuple,
     ) -> None:
@@ -101,6 +104,7 @@ class Heart(threading.Thread):
         self.on_revoked = on_revoked
         self.conclude = conclude
         self.gone = gone
+        self.chords = chords
         self.machine = machine
         self.whereabouts: Whereabouts | None = None
         if not broker.capabilities.leases:
@@ -309,9 +313,13 @@ class Heart(threading.Thread):
                 failed.append(run)
         if not settlements:
             return failed
+        if self.chords is not None:
+            settlements = self.chords.settle(settlements)
         if self.target is None:
             self.backend.store([result for settlement in settlements for result in settlement.results])
             settlements = [settlement._replace(results=()) for settlement in settlements]
         deputy = self.broker.consumer(ConsumerSpec(consumer, queues, self.ttl, self.target))
-        deputy.exchange(settlements, 0)
+        received = deputy.exchange(settlements, 0)
+        if self.chords is not None:
+            self.chords.close(settlements, received.stale)
         return failed

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from celeriac.app.queues import declarations
 from celeriac.brokers.base import ConsumerSpec
 from celeriac.worker.child import make_processor, make_storing
+from celeriac.worker.chords import Keeper
 from celeriac.worker.courier import Courier
 from celeriac.worker.heart import Heart
 from celeriac.worker.lanes import ThreadLane
@@ -91,6 +92,7 @@ class InProcessWorker:
             on_revoked=self.processor.revoked.update,
             conclude=self.processor.stopped,
             gone=self.processor.gone,
+            chords=Keeper(app),
             machine=False,
         )
         self._main = threading.Thread(target=self.lane.run, name="lane", daemon=True)

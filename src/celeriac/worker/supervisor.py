@@ -30,6 +30,7 @@ from celeriac import signals
 from celeriac.brokers.base import Delivery, Settlement
 from celeriac.worker.child import EXIT_FAILED, EXIT_LOST, make_processor, run_role
 from celeriac.worker.children import Child
+from celeriac.worker.chords import Keeper
 from celeriac.worker.heart import Death, Heart
 from celeriac.worker.ledger import Ledger, ledger_folder
 from celeriac.worker.lifelines import Lifelines
@@ -146,6 +147,7 @@ class Supervisor:
             on_revoked=self._new_revoked.extend,
             conclude=conclude,
             gone=processor.gone,
+            chords=Keeper(self.app),
             living=self._ledgers,
         )
 
