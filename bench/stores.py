@@ -31,8 +31,7 @@ POSTGRES_SETTINGS = {
 IN_WORDS = {
     "redis": server.IN_WORDS,
     "sqlite": "a fresh file per trial",
-    "rabbitmq": "one node for the run, a fresh virtual host per trial; "
-    "dead_letter_worker_consumer_prefetch 500 (docs/howto/rabbitmq.md); results in Redis, set up as above",
+    "rabbitmq": "one node for the run, a fresh virtual host per trial; results in Redis, set up as above",
     "postgresql": "one server for the run, a fresh database per trial; fsync and synchronous_commit on, "
     "shared_buffers 256MB, max_wal_size 4GB",
 }
@@ -88,7 +87,6 @@ def _rabbit() -> Any:
 
     rabbit = RabbitServer()
     atexit.register(rabbit.stop)
-    rabbit.eval("application:set_env(rabbit, dead_letter_worker_consumer_prefetch, 500)")
     return rabbit
 
 

@@ -1,18 +1,19 @@
 """Delays kept by RabbitMQ: queues whose messages expire into the next one.
 
-1. Celery's native delayed delivery: one topic exchange and one quorum queue for each power of two seconds,
-   `celery_delayed_27` to `celery_delayed_0`. The first 28 words of the routing key are the seconds in binary;
-   where a word is 1 the message waits in that level's queue, where it is 0 it goes on. Behind the last level
-   stands the exchange `celery_delayed_delivery`. Both fleets share it, so it must be declared exactly so.
-2. Levels of our own for what is less than a second, in front of it: `celeriac.delay.4` (512 ms) to
-   `celeriac.delay.0` (32 ms), words 29 to 33. A message is late by 32 ms at most because of them, and never
-   early: time is rounded up, and every hop only adds.
-3. `route`: the exchange and key for a delay. `Leg`: what is to be declared.
-4. Who gets it in the end: a queue is bound by its own word (`queue_key`), an exchange by its own
-   (`exchange_key`). Patterns with ``#.`` in front, which Celery binds, would also catch longer keys of
-   others; ours say how many words there are.
+1. A delay is counted in steps of 32 ms and written with nine digits to the base of 16. Each digit but 0 is
+   one wait: in the quorum queue `celeriac.wait.<level>.<digit>`, whose time to live is the digit's worth.
+   `route`: the exchange and key for a delay. `levels`: where that leads through; `waits`: a level's queues.
+2. For each level a topic exchange, `celeriac.wait.<level>`, sends on by that level's word of the key: to one
+   of its queues, or for 0 to the exchange of the next lower level. Behind the last stands `celeriac.due`.
+   A message is never early: time is rounded up, and every hop only adds.
+3. Who gets it in the end: a queue is bound by its own word (`queue_key`), an exchange by its own
+   (`exchange_key`). Patterns say how many words there are, so that no longer key of somebody else matches.
 
-Pure. The times are the sender's: RabbitMQ has no clock that could be asked.
+Few digits instead of Celery's 28 bits: the server's work for a delayed message is mostly the matching of
+routing keys, once for each exchange that it passes (decision 0016).
+
+Pure. The times are the sender's: RabbitMQ has no clock that could be asked. Not here: Celery's own levels
+(`celery_delays.py`), declaring (`topology.py`).
 """
 
 from __future__ import annotations
@@ -24,74 +25,110 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 __all__ = [
-    "DELIVERY",
+    "DUE",
     "ENTRY",
+    "LEVELS",
     "LONGEST",
-    "Leg",
+    "STEP",
+    "Wait",
     "exchange_key",
-    "legs",
+    "levels",
     "pattern",
     "queue_key",
     "route",
+    "seal",
     "step",
+    "waits",
+    "ways",
 ]
 
-LEVELS: Final = 28
-FINE_LEVELS: Final = 5
-#: Seconds of the finest step.
-STEP: Final = 0.032
-#: A delay is rounded up by this part of itself, as far as our own levels go.
+LEVELS: Final = 9
+_BASE: Final = 16
+#: Milliseconds, and seconds, of the finest step.
+_STEP_MS: Final = 32
+STEP: Final = _STEP_MS / 1000
+#: A delay is rounded up to a multiple of so many steps at most (0.512 s) …
+_COARSEST: Final = _BASE
+#: … which is at most this part of itself.
 _PART: Final = 1 / 32
-#: Seconds that one journey can take; who has to wait longer is sent on a second one.
-LONGEST: Final = 2**LEVELS - 2
+#: Seconds that one journey can take (8.5 years); who has to wait longer is sent on a second one.
+LONGEST: Final = 2**28 - 2
 #: Where messages go when their time has come.
-DELIVERY: Final = "celery_delayed_delivery"
-#: An exchange that is declared last: when it is there, everything is. Nothing goes through it.
-ENTRY: Final = "celeriac.delay"
-_STARS: Final = "*." * (LEVELS + FINE_LEVELS)
+DUE: Final = "celeriac.due"
+#: An exchange that is declared last: when it is there, all exchanges are. Nothing goes through it.
+ENTRY: Final = "celeriac.wait"
+_STARS: Final = "*." * LEVELS
 #: Bytes that a routing key has.
 _KEY_LIMIT: Final = 255
 
 
-class Leg(NamedTuple):
-    """One level: an exchange, a queue with arguments, the bindings between them, and the exchange behind."""
+class Wait(NamedTuple):
+    """One queue: the exchange that feeds it, by which pattern, and its arguments."""
 
     exchange: str
     queue: str
+    pattern: str
     arguments: Mapping[str, Any]
-    waits: str  # binding of the queue
-    passes: str  # binding of the next exchange
-    behind: str
 
 
-def legs() -> Iterator[Leg]:
-    """All levels, last one first, so that each finds the exchange behind it declared.
+def _exchange(level: int) -> str:
+    return f"{ENTRY}.{level}"
+
+
+def _behind(level: int) -> str:
+    return _exchange(level - 1) if level else DUE
+
+
+def _pattern(level: int, digit: str) -> str:
+    """The finest digit is the first word: the levels that most messages pass are matched soonest."""
+    return f"{'*.' * level}{digit}.#"
+
+
+def ways() -> Iterator[tuple[str, str, str]]:
+    """The exchange of each level, lowest first, the one behind it, and the pattern of what passes through.
 
     Example:
-        >>> first, *_, last = legs()
-        >>> first.queue, first.arguments["x-message-ttl"], first.behind
-        ('celery_delayed_0', 1000, 'celery_delayed_delivery')
-        >>> last.exchange, last.passes[-3:], last.behind
-        ('celeriac.delay.4', '0.#', 'celeriac.delay.3')
+        >>> list(ways())[:2]
+        [('celeriac.wait.0', 'celeriac.due', '0.#'), ('celeriac.wait.1', 'celeriac.wait.0', '*.0.#')]
     """
     for level in range(LEVELS):
-        behind = f"celery_delayed_{level - 1}" if level else DELIVERY
-        yield _leg(f"celery_delayed_{level}", 1000 * 2**level, LEVELS - 1 - level, behind)
-    for level in range(FINE_LEVELS):
-        behind = f"celeriac.delay.{level - 1}" if level else f"celery_delayed_{LEVELS - 1}"
-        yield _leg(f"celeriac.delay.{level}", 32 * 2**level, LEVELS + FINE_LEVELS - 1 - level, behind)
+        yield _exchange(level), _behind(level), _pattern(level, "0")
 
 
-def _leg(name: str, ttl_ms: int, word: int, behind: str) -> Leg:
+def levels(key: str) -> list[int]:
+    """Where a message with the routing key `key` waits.
+
+    Example:
+        >>> levels(route(60, "q")[1])
+        [1, 2]
+    """
+    return [level for level, digit in enumerate(key[: 2 * LEVELS : 2]) if digit != "0"]
+
+
+def waits(level: int) -> Iterator[Wait]:
+    """The queues of a level.
+
+    Example:
+        >>> [(wait.queue, wait.arguments["x-message-ttl"]) for wait in waits(1)][:2]
+        [('celeriac.wait.1.1', 512), ('celeriac.wait.1.2', 1024)]
+    """
+    return (_wait(level, digit) for digit in range(1, _BASE))
+
+
+def seal(level: int) -> Wait:
+    """A queue that nothing goes through. It is declared last: when it is there, the level is."""
+    return _wait(level, 0)
+
+
+def _wait(level: int, digit: int) -> Wait:
     arguments = {
         "x-queue-type": "quorum",
         "x-overflow": "reject-publish",
-        "x-message-ttl": ttl_ms,
-        "x-dead-letter-exchange": behind,
+        "x-message-ttl": max(1, digit) * _STEP_MS * _BASE**level,
+        "x-dead-letter-exchange": _behind(level),
         "x-dead-letter-strategy": "at-least-once",
     }
-    stars = "*." * word
-    return Leg(name, name, arguments, f"{stars}1.#", f"{stars}0.#", behind)
+    return Wait(_exchange(level), f"{_exchange(level)}.{digit:x}", _pattern(level, f"{digit:x}"), arguments)
 
 
 def step(seconds: float) -> float:
@@ -101,12 +138,12 @@ def step(seconds: float) -> float:
         >>> step(0.5), step(2.1), step(3600)
         (0.032, 0.064, 0.512)
     """
-    return STEP * float(1 << _doublings(seconds))
+    return STEP * _coarseness(seconds)
 
 
-def _doublings(seconds: float) -> int:
-    """How many of our own levels, finest first, such a delay leaves out."""
-    return min(FINE_LEVELS - 1, max(0, int(seconds * _PART / STEP).bit_length() - 1))
+def _coarseness(seconds: float) -> int:
+    steps = min(_COARSEST, max(1, int(seconds * _PART / STEP)))
+    return 1 << (steps.bit_length() - 1)
 
 
 def route(seconds: float, suffix: str) -> tuple[str, str]:
@@ -114,22 +151,14 @@ def route(seconds: float, suffix: str) -> tuple[str, str]:
     `LONGEST`), not before, and at most `step(seconds)` later.
 
     Example:
-        >>> route(5.01, "q")
-        ('celeriac.delay.2', '0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.0.0.1.0.0.q')
-        >>> route(2, "q")[0]
-        'celery_delayed_1'
+        >>> route(4.9, "q")
+        ('celeriac.wait.1', 'c.9.0.0.0.0.0.0.0.q')
     """
-    whole = int(seconds)
-    skipped = _doublings(seconds)
-    fine = math.ceil(round((seconds - whole) / (STEP * (1 << skipped)), 6)) << skipped
-    if fine >= 2**FINE_LEVELS:
-        whole, fine = whole + 1, 0
-    digits = ".".join(f"{whole:0{LEVELS}b}{fine:0{FINE_LEVELS}b}")
-    if fine:
-        exchange = f"celeriac.delay.{fine.bit_length() - 1}"
-    else:
-        exchange = f"celery_delayed_{max(0, whole.bit_length() - 1)}"
-    return exchange, f"{digits}.{suffix}"
+    multiple = _coarseness(seconds)
+    steps = max(1, math.ceil(round(seconds / (STEP * multiple), 6))) * multiple
+    digits = f"{steps:0{LEVELS}x}"[::-1]
+    level = (steps.bit_length() - 1) // 4
+    return _exchange(level), f"{'.'.join(digits)}.{suffix}"
 
 
 def queue_key(queue: str) -> str:

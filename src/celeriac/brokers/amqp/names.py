@@ -15,6 +15,7 @@ __all__ = [
     "NODES",
     "REVOKED",
     "REVOKED_ARGUMENTS",
+    "SEAL_ARGUMENTS",
     "dead_arguments",
     "dead_of",
     "dead_queue",
@@ -41,6 +42,9 @@ REVOKED_ARGUMENTS: Final[Mapping[str, Any]] = {
     "x-max-age": "7D",
     "x-stream-max-segment-size-bytes": 1_000_000,
 }
+
+#: Of a queue that is deleted at once; or by the server, if we do not live so long.
+SEAL_ARGUMENTS: Final[Mapping[str, Any]] = {"x-queue-type": "quorum", "x-expires": 60_000}
 
 
 def dead_queue(queue: str) -> str:

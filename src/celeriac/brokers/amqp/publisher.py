@@ -241,6 +241,8 @@ class Publisher:
             if type(one) is Post:
                 if one.queue:
                     topology.ensure(line, one.queue, deadline)
+                elif one.exchange.startswith(delays.ENTRY):
+                    topology.ensure_waits(line, one.routing_key, deadline)
                 posts.append(one)
                 continue
             assert isinstance(one, Outgoing)
@@ -269,12 +271,15 @@ class Publisher:
     def _delayed(
         self, line: Line, out: Outgoing, message: Message, due: float, deadline: float
     ) -> list[Post]:
-        suffixes = self._topology.delayed_suffixes(line, out, deadline)  # the first time it takes a second
+        suffixes = self._topology.delayed_suffixes(line, out, deadline)  # declares, the first time
         left = max(delays.STEP, due - time.time())
         if left > delays.LONGEST:
             message = message._replace(headers={**message.headers, DUE: due})
             left = float(delays.LONGEST)
-        return [Post(*delays.route(left, suffix), message) for suffix in suffixes]
+        routes = [delays.route(left, suffix) for suffix in suffixes]
+        for _, key in routes:
+            self._topology.ensure_waits(line, key, deadline)
+        return [Post(exchange, key, message) for exchange, key in routes]
 
 
 def _name(post: Post) -> str:

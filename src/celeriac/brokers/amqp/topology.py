@@ -5,7 +5,8 @@
 2. `Topology.ensure`: a queue that is only known by its name: as the application describes it, else a durable
    queue of the default type.
 3. What already exists with other arguments stays as it is and is used; `differences` says so.
-4. `Topology.ensure_delays`: the delay queues (`delays.py`) and who hears of them.
+4. `Topology.delayed_suffixes`, `Topology.ensure_waits`: who hears of what was delayed, and the queues where
+   it waits (`delays.py`): each is declared when the first message is to wait there.
 
 Not here: connections (`lines.py`).
 """
@@ -16,12 +17,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from celeriac.brokers.amqp import delays, names
+from celeriac.brokers.amqp import celery_delays, delays, names
 from celeriac.brokers.amqp.lines import Desk
 from celeriac.brokers.base import Outgoing, Queue
 from celeriac.brokers.routing import unroutable
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.transport.amqp.values import ChannelClosed
+from celeriac.utils.identity import uuid
 
 __all__ = ["EXCHANGE_TYPES", "Topology"]
 
@@ -53,7 +55,10 @@ class Topology:
         self._there: set[str] = set()  # queues that were seen on the server
         self._exchanges: set[str] = {""}
         self._waiting_for: set[str] = set()  # keys that the delay queues were bound for
-        self._delays_there = False
+        self._ways_there = False  # the exchanges of delays
+        self._levels_there: set[int] = set()
+        self._trusts_seals = True  # no queue of delays was found missing so far
+        self._celerys_there = False
         self._lock = threading.RLock()
 
     # -- what is known --------------------------------------------------------------------------------------
@@ -108,7 +113,9 @@ class Topology:
             self._there.clear()
             self._exchanges = {""}
             self._waiting_for.clear()
-            self._delays_there = False
+            self._levels_there.clear()
+            self._trusts_seals = self._ways_there = False
+            self._celerys_there = False
 
     # -- queues ---------------------------------------------------------------------------------------------
 
@@ -131,8 +138,10 @@ class Topology:
 
     def _declare_queue(self, line: Desk, queue: Queue, deadline: float) -> None:
         arguments = {name: _plain(value) for name, value in queue.arguments}
-        if queue.max_priority and arguments.get("x-queue-type") != "quorum":
+        is_quorum = arguments.get("x-queue-type") == "quorum"
+        if queue.max_priority and not is_quorum:
             arguments.setdefault("x-max-priority", queue.max_priority)
+        is_new = is_quorum and not self._has_queue(line, queue.name, deadline)
         self.put_queue(
             line,
             queue.name,
@@ -142,6 +151,25 @@ class Topology:
             exclusive=queue.exclusive,
             auto_delete=queue.auto_delete,
         )
+        if is_new:
+            self._seal(line, deadline)
+
+    def _has_queue(self, line: Desk, name: str, deadline: float) -> bool:
+        try:
+            line.desk(deadline).queue_declare(name, passive=True, deadline=deadline)
+        except ChannelClosed as exc:
+            if exc.code != _NOT_FOUND:
+                raise
+            return False
+        return True
+
+    def _seal(self, line: Desk, deadline: float) -> None:
+        """The quorum queue that was declared last is lost, with the messages in it, when RabbitMQ (3.10) is
+        killed within the next second; once another one has been declared it is safe. So declare another."""
+        name = f"celeriac.seal.{uuid()}"
+        desk = line.desk(deadline)
+        desk.queue_declare(name, arguments=names.SEAL_ARGUMENTS, deadline=deadline)
+        desk.queue_delete(name, deadline=deadline)
 
     def put_queue(
         self, line: Desk, name: str, arguments: Mapping[str, Any], deadline: float, **how: bool
@@ -187,10 +215,10 @@ class Topology:
 
     def _bind_as_celery(self, line: Desk, queue: Queue, deadline: float) -> None:
         """What a Celery worker declares for such a queue, so that its producers' delayed messages arrive."""
-        self.ensure_levels(line, deadline)
+        self._ensure_celerys_levels(line, deadline)
         key = f"#.{queue.routing_key}"
         desk = line.desk(deadline)
-        desk.exchange_bind(queue.exchange, delays.DELIVERY, key, deadline=deadline)
+        desk.exchange_bind(queue.exchange, celery_delays.DELIVERY, key, deadline=deadline)
         desk.queue_bind(queue.name, queue.exchange, key, deadline=deadline)
 
     # -- exchanges ------------------------------------------------------------------------------------------
@@ -236,44 +264,68 @@ class Topology:
         return [delays.queue_key(name) for name in queues]
 
     def _hear(self, line: Desk, suffix: str, deadline: float, *, queue: str = "", exchange: str = "") -> None:
-        """Bind a queue or exchange to the end of the delay queues."""
+        """Bind a queue or exchange to what is due."""
         if suffix in self._waiting_for:
             return
-        self.ensure_levels(line, deadline)
+        self._ensure_ways(line, deadline)
         desk, pattern = line.desk(deadline), delays.pattern(suffix)
         if queue:
-            desk.queue_bind(queue, delays.DELIVERY, pattern, deadline=deadline)
+            desk.queue_bind(queue, delays.DUE, pattern, deadline=deadline)
         else:
-            desk.exchange_bind(exchange, delays.DELIVERY, pattern, deadline=deadline)
+            desk.exchange_bind(exchange, delays.DUE, pattern, deadline=deadline)
         self._waiting_for.add(suffix)
 
-    def ensure_levels(self, line: Desk, deadline: float) -> None:
-        """Declare the delay queues unless they are there."""
-        if self._delays_there:
+    def ensure_waits(self, line: Desk, key: str, deadline: float) -> None:
+        """Declare the levels that a delayed message with the routing key `key` passes, unless they are
+        there."""
+        for level in delays.levels(key):
+            if level not in self._levels_there:
+                self._ensure_ways(line, deadline)
+                if not (self._trusts_seals and self._has_queue(line, delays.seal(level).queue, deadline)):
+                    self._declare_level(line, level, deadline)
+                self._levels_there.add(level)
+
+    def _declare_level(self, line: Desk, level: int, deadline: float) -> None:
+        """All of it; the queue that says so, and that nothing is ever in, last: see `_seal`."""
+        for wait in delays.waits(level):
+            self.put_queue(line, wait.queue, wait.arguments, deadline)
+            line.desk(deadline).queue_bind(wait.queue, wait.exchange, wait.pattern, deadline=deadline)
+        self.put_queue(line, delays.seal(level).queue, delays.seal(level).arguments, deadline)
+
+    def _ensure_ways(self, line: Desk, deadline: float) -> None:
+        """Declare the exchanges of delays unless they are there."""
+        if self._ways_there:
             return
         with self._lock:
-            if not self._delays_there and not self._find_entry(line, deadline):
-                self._declare_levels(line, deadline)
-            self._delays_there = True
+            if not self._ways_there and not self._is_there(line, delays.ENTRY, deadline):
+                desk = line.desk(deadline)
+                desk.exchange_declare(delays.DUE, "topic", deadline=deadline)
+                for exchange, behind, passes in delays.ways():
+                    desk.exchange_declare(exchange, "topic", deadline=deadline)
+                    desk.exchange_bind(behind, exchange, passes, deadline=deadline)
+                desk.exchange_declare(delays.ENTRY, "topic", deadline=deadline)
+            self._ways_there = True
 
-    def _find_entry(self, line: Desk, deadline: float) -> bool:
+    def _is_there(self, line: Desk, exchange: str, deadline: float) -> bool:
         try:
-            line.desk(deadline).exchange_declare(delays.ENTRY, "topic", passive=True, deadline=deadline)
+            line.desk(deadline).exchange_declare(exchange, "topic", passive=True, deadline=deadline)
         except ChannelClosed as exc:
             if exc.code != _NOT_FOUND:
                 raise
             return False
         return True
 
-    def _declare_levels(self, line: Desk, deadline: float) -> None:
-        line.desk(deadline).exchange_declare(delays.DELIVERY, "topic", deadline=deadline)
-        for leg in delays.legs():
-            self.put_queue(line, leg.queue, leg.arguments, deadline)
+    def _ensure_celerys_levels(self, line: Desk, deadline: float) -> None:
+        if self._celerys_there:
+            return
+        line.desk(deadline).exchange_declare(celery_delays.DELIVERY, "topic", deadline=deadline)
+        for leg in celery_delays.legs():
+            self.put_queue(line, leg.name, leg.arguments, deadline)
             desk = line.desk(deadline)
-            desk.exchange_declare(leg.exchange, "topic", deadline=deadline)
-            desk.queue_bind(leg.queue, leg.exchange, leg.waits, nowait=True, deadline=deadline)
-            desk.exchange_bind(leg.behind, leg.exchange, leg.passes, deadline=deadline)
-        line.desk(deadline).exchange_declare(delays.ENTRY, "topic", deadline=deadline)
+            desk.exchange_declare(leg.name, "topic", deadline=deadline)
+            desk.queue_bind(leg.name, leg.name, leg.waits, deadline=deadline)
+            desk.exchange_bind(leg.behind, leg.name, leg.passes, deadline=deadline)
+        self._celerys_there = True
 
 
 def _pairs(arguments: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
