@@ -31,7 +31,8 @@ held) differ in this, and decision 0011 says why:
   that its tag is done.
 - A copy that comes back (*redelivered*) is not handed out before all nodes were asked what they know of its
   (queue, tag). `Broker.attend` gives each node's answers; what they are is in `Fate`. Several answers: the
-  youngest counts. None: its process is lost with its ledger, which is a crash.
+  youngest counts. None, although every home has answered: nobody has read it. None, and a home is silent:
+  its process is lost with its ledger, which is a crash.
 - So the tag names the *copy*: a message that is given back or counted as crashed is published again under a
   new tag, and what was said of the old copy is not said of it. (One that is only parked, because it runs
   elsewhere, keeps its tag.)
@@ -58,6 +59,7 @@ __all__ = [
     "REQUEUE",
     "RUNNING",
     "TAG_BITS",
+    "UNSURE",
     "Answer",
     "Broker",
     "Capabilities",
@@ -107,6 +109,8 @@ CRASHED: Final = "crashed"
 #: ``ended:time limit:30.0`` or ``ended:terminated``: its node killed the process to end it. The rest behind
 #: this prefix becomes `Delivery.ended`.
 ENDED: Final = "ended:"
+#: Somebody is about to find out: ask again.
+UNSURE: Final = "unsure"
 #: (queue, tag) of a delivery.
 Place = tuple[str, int]
 
@@ -438,10 +442,14 @@ class Broker(Protocol):
         and each that was alone in quarantine with crashes + 1. Safe to call from anywhere at any time.
         """
 
-    def attend(self, answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
+    def attend(self, answer: Answer, learn: Callable[[Sequence[Place]], None], home: str = "") -> None:
         """Speak for this node from now on, until `close`: questions of other nodes' consumers (and our own)
         are answered by `answer`, and what consumers tell to be done is passed to `learn`. Both are called on
         a thread of the broker's, and return at once. Does nothing where there are leases.
+
+        `home`: names all nodes for which `answer` speaks; they look into the same folder. What no home knows
+        that has attended within the last half hour, nobody has ever read. Empty: it is not known who else
+        there is.
 
         The thread reconnects for ever; a lost connection is not an error of the caller's.
         """
@@ -471,5 +479,5 @@ class Broker(Protocol):
         """Drop all connections. The broker can be used again afterwards."""
 
 
-def attend_to_nobody(answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
+def attend_to_nobody(answer: Answer, learn: Callable[[Sequence[Place]], None], home: str = "") -> None:
     """`Broker.attend` where there are leases: they tell who holds what."""

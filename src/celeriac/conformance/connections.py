@@ -34,12 +34,12 @@ __all__ = ["ConnectionContract"]
 class Node:
     """Answers what it is told to answer, and remembers what it was told to be done."""
 
-    def __init__(self, broker: Broker, **fates: Fate) -> None:
+    def __init__(self, broker: Broker, home: str = "") -> None:
         self.fates: dict[int, Fate] = {}
         self.otherwise: Fate | None = None
         self.asked: list[Place] = []
         self.learned: list[Place] = []
-        broker.attend(self.answer, self.learned.extend)
+        broker.attend(self.answer, self.learned.extend, home)
 
     def answer(self, places: Sequence[Place]) -> Mapping[Place, Word]:
         self.asked += places
@@ -133,6 +133,20 @@ class ConnectionContract(StoreKit):
         _, consumer = self.consumer(connect())
         (delivery,) = self.take(consumer, 1)
         assert delivery.crashes == 1
+        assert node.asked
+
+    def test_what_no_home_knows_has_been_read_by_nobody(self, connect: Callable[[], Broker]) -> None:
+        broker, other = connect(), connect()
+        node, gone = Node(broker, "a"), Node(other, "b")
+        gone.otherwise = RUNNING
+        other.revoked()  # a heart calls it all the time, and learns of other homes by it
+        other.close()  # in order: nothing of what it held can come back
+        broker.revoked()
+        broker.publish([out("a")])
+        (taken,) = self.die(connect)
+        _, consumer = self.consumer(connect())
+        (delivery,) = self.take(consumer, 1)
+        assert (delivery.tag, delivery.crashes) == (taken.tag, 0)
         assert node.asked
 
     def test_the_innocent_come_back_as_they_were(self, connect: Callable[[], Broker], node: Node) -> None:

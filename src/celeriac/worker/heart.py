@@ -31,9 +31,10 @@ from celeriac.brokers.base import (
 )
 from celeriac.exceptions import OperationalError
 from celeriac.worker.chords import Keeper
+from celeriac.worker.home import home_name, neighbours
 from celeriac.worker.ledger import ID_SIZE, Ledger, Running, ledger_folder, orphans
 from celeriac.worker.outage import Outage
-from celeriac.worker.whereabouts import Whereabouts
+from celeriac.worker.whereabouts import Whereabouts, lives
 
 __all__ = ["Death", "Heart"]
 
@@ -41,6 +42,8 @@ logger = logging.getLogger("celeriac.worker")
 
 #: Seconds that the wall clock may differ from the monotonic one between two rounds; clocks are slewed slowly.
 JUMP = 0.5
+#: Seconds after its supervisor in which a child dies as well.
+DYING = 2.0
 
 Conclude = Callable[[Delivery, str, float], Settlement]
 Gone = Callable[[str, str, str | None, float], StoredResult | None]
@@ -108,7 +111,10 @@ class Heart(threading.Thread):
         self.machine = machine
         self.whereabouts: Whereabouts | None = None
         if not broker.capabilities.leases:
-            self.whereabouts = Whereabouts(living, self._adopt_orphans if machine else lambda: None)
+            adopt = self._adopt_orphans if machine else lambda: None
+            home = ledger_folder() if machine else None
+            self.whereabouts = Whereabouts(living, adopt, home=home, store=store)
+        self._owes = False  # somebody may ask when we have ended
         self.ending = False  # nobody will be here to answer: what is held stays written down
         self.outage = Outage("Heart: the broker cannot be reached")
         self._deaths: queue.SimpleQueue[Death | Literal["stop"]] = queue.SimpleQueue()
@@ -135,7 +141,8 @@ class Heart(threading.Thread):
         start = time.monotonic()
         waiting: list[Death] = []
         if self.whereabouts is not None:
-            self.broker.attend(self.whereabouts.answer, self.whereabouts.learn)
+            home = f"{home_name(ledger_folder())}.{self.store}" if self.machine else ""
+            self.broker.attend(self.whereabouts.answer, self.whereabouts.learn, home)
         while True:
             now = time.monotonic()
             try:
@@ -163,6 +170,10 @@ class Heart(threading.Thread):
                 waiting.append(news)
         for death in self._bury_all(waiting):  # the next worker of this machine finds the ledger
             self._close(death.ledger, remove=False)
+        if self.whereabouts is not None:
+            self.whereabouts.end(remove=not self._owes)
+            if self.machine and not self._owes and not any(neighbours(ledger_folder(), (), self.store)):
+                self.broker.close()  # nobody needs to wait for the word of this home
 
     def _bury_all(self, deaths: Sequence[Death]) -> list[Death]:
         """Lay them to rest; return those for which the broker could not be reached."""
@@ -227,7 +238,10 @@ class Heart(threading.Thread):
         for ledger in orphans(ledger_folder()):
             if ledger.owner.get("store", self.store) == self.store:
                 if self.whereabouts is not None:
-                    self.bury(Death(ledger, ledger.innocent))
+                    if lives(ledger.owner.get("pid", 0)) and time.monotonic() - ledger.watched < DYING:
+                        ledger.close()  # it still writes there, for a moment
+                    else:
+                        self.bury(Death(ledger, ledger.innocent))
                     continue
                 try:
                     count = self._lay_to_rest(Death(ledger))
@@ -237,6 +251,8 @@ class Heart(threading.Thread):
                 logger.warning("Took back %d deliveries of a worker of this machine that was killed.", count)
             else:
                 ledger.close()
+        if self.whereabouts is not None:
+            self.whereabouts.adopt_memories()
 
     def _lay_to_rest(self, death: Death) -> int:
         """Settle what the ledger proves, conclude what was stopped, give back the rest."""
@@ -275,7 +291,9 @@ class Heart(threading.Thread):
             for run in early:
                 ledger.end(run.slot)  # told once
         # Who still asks when we have ended is answered by the next worker of this machine.
-        self._close(ledger, remove=not (self.ending and death.held))
+        owes = self.ending and death.held > 0
+        self._owes |= owes
+        self._close(ledger, remove=not owes)
         return death.held
 
     def _close(self, ledger: Ledger, *, remove: bool) -> None:

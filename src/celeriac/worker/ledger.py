@@ -29,7 +29,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Ledger", "Running", "ledger_folder"]
+__all__ = ["Ledger", "Running", "ledger_folder", "lock_file"]
 
 MAGIC = 0xCE1E0002
 HEADER_SIZE = 4096
@@ -299,15 +299,7 @@ class Ledger:
 
     def lock(self) -> bool:
         """Take the file's lock without waiting; False when another live process has it."""
-        try:
-            import fcntl
-        except ImportError:  # Windows: no orphaned ledgers are looked for there
-            return False
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
+        return lock_file(self.fd)
 
     def close(self, *, remove: bool = False) -> None:
         if self.fd >= 0:
@@ -320,6 +312,19 @@ class Ledger:
             self.fd = -1
         if remove:
             self.path.unlink(missing_ok=True)
+
+
+def lock_file(fd: int) -> bool:
+    """Lock an open file without waiting; False when another live process has it locked."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing is looked for there that a dead process left
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _size(slots: int) -> int:

@@ -3,7 +3,8 @@
 
 1. `fates`: what one ledger proves, of a living child or a dead one.
 2. `Whereabouts`: answers other nodes' questions from the ledgers of living children and from a memory of the
-   buried ones, and of what was told to be done. The memory is bounded, in time and in size.
+   buried ones, and of what was told to be done. The memory is bounded, in time and in size, and outlives us
+   (`home.py`). What we do not know ourselves we look for in all of our home.
 
 Not here: asking, and carrying questions and answers (the broker's consumer); processes (`supervisor.py`).
 """
@@ -14,13 +15,15 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from pathlib import Path
 
-from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, Fate, Place, Word
+from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, UNSURE, Fate, Place, Word
+from celeriac.worker.home import Memory, neighbours
 from celeriac.worker.ledger import Ledger, Running
 from celeriac.worker.trail import CONCLUDED, TOOK, last_steps
 
-__all__ = ["Whereabouts", "fates"]
+__all__ = ["Whereabouts", "fates", "lives"]
 
 #: Seconds for which the dead are remembered.
 MEMORY = 600.0
@@ -30,8 +33,6 @@ MOST = 100_000
 SETTLED = 1000
 #: Seconds that an answer waits for the burial of a child that has just died.
 BURIAL = 0.3
-#: Seconds between looks for the ledgers of killed workers, when a question cannot be answered.
-LOOK = 0.05
 
 
 def fates(
@@ -79,6 +80,8 @@ class Whereabouts:
     Args:
         living: ledgers and pids of the children now.
         adopt: looks for ledgers of killed workers of this machine, and buries them here.
+        home: where all workers of this machine keep their ledgers; None: we speak for ourselves alone.
+        store: names the broker's store.
         clock: monotonic seconds.
     """
 
@@ -87,15 +90,20 @@ class Whereabouts:
         living: Callable[[], Sequence[tuple[Ledger, int]]],
         adopt: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        home: Path | None = None,
+        store: str = "",
     ) -> None:
         self._living = living
         self._adopt = adopt
+        self._home = home
+        self._store = store
+        self._memory = None if home is None else Memory(home, store, self._lasting)
         self._clock = clock
         self._known: dict[int, tuple[Fate, float]] = {}
         self._order: deque[tuple[float, int]] = deque()
         self._changed = threading.Condition()
         self._buried: set[int] = set()
-        self._looked = 0.0
 
     # -- the supervisor's side ----------------------------------------------------------------------------
 
@@ -116,6 +124,24 @@ class Whereabouts:
             self._changed.notify_all()
         return sum(fate != DONE for fate in found.values())
 
+    def adopt_memories(self) -> None:
+        """Take over what dead supervisors of this home knew."""
+        if self._memory is None:
+            return
+        with self._changed:
+            found, now = self._memory.adopt(), self._clock()
+            fresh = {tag: word for tag, word in found.items() if tag not in self._known}
+            for tag, (fate, age) in fresh.items():
+                self._known[tag] = (fate, now - age)
+                self._order.append((now - age, tag))
+            self._memory.note({tag: word.fate for tag, word in fresh.items()})
+
+    def end(self, *, remove: bool) -> None:
+        """Nobody asks us any more. `remove`: nor what we knew."""
+        if self._memory is not None:
+            with self._changed:
+                self._memory.close(remove=remove)
+
     def close(self, ledger: Ledger, *, remove: bool) -> None:
         """Close a buried ledger, while no answer reads it."""
         with self._changed:
@@ -130,15 +156,33 @@ class Whereabouts:
             self._remember(dict.fromkeys((tag for _, tag in places), DONE), self._clock())
 
     def answer(self, places: Sequence[Place]) -> Mapping[Place, Word]:
-        """What is known of each; nothing of the others."""
+        """What is known of each; nothing of the others: nobody of this home has had them."""
         found = self._answer(places)
         if len(found) < len(places):
-            now = self._clock()
-            if now - self._looked > LOOK:
-                self._looked = now
-                self._adopt()  # their worker may have been killed just now
-                found = self._answer(places)
+            self._adopt()  # their worker may have been killed just now
+            found = self._answer(places)
+        if len(found) < len(places) and self._home is not None:
+            found |= self._answer_of_neighbours({place for place in places if place not in found})
         return found
+
+    def _answer_of_neighbours(self, places: Set[Place]) -> dict[Place, Word]:
+        """What other workers of this home have written down: nobody has to wait until they answer."""
+        asked = {tag for _, tag in places}
+        assert self._home is not None
+        assert self._memory is not None
+        with self._changed:
+            said = dict(self._memory.of_others(asked))
+        mine = {ledger.path for ledger, _ in self._living()}
+        for ledger in neighbours(self._home, mine, self._store):
+            is_alive = lives(ledger.owner.get("pid", 0))
+            for tag, fate in fates(ledger, alive=True).items():
+                if tag not in asked:
+                    continue
+                if fate == RUNNING and not is_alive:
+                    fate = UNSURE  # its worker is about to find out how it died
+                word = Word(fate, MEMORY if fate == INNOCENT else 0.0)
+                said[tag] = max(said.get(tag, word), word, key=_weight)
+        return {place: said[place[1]] for place in places if place[1] in said}
 
     def _answer(self, places: Sequence[Place]) -> dict[Place, Word]:
         asked = {tag for _, tag in places}
@@ -159,7 +203,7 @@ class Whereabouts:
             if id(ledger) in self._buried or ledger.fd < 0:
                 continue
             words = {tag: fate for tag, fate in fates(ledger, alive=True).items() if tag in asked}
-            if RUNNING in words.values() and not _lives(pid):
+            if RUNNING in words.values() and not lives(pid):
                 dying.add(id(ledger))
             for tag, fate in words.items():
                 # One child dropped it, another one had it later: what was dropped proves nothing of the time.
@@ -178,6 +222,13 @@ class Whereabouts:
             self._known[tag] = (fate, now)
             self._order.append((now, tag))
         self._forget(now)
+        if self._memory is not None:  # that something is innocent needs no witness
+            self._memory.note({tag: fate for tag, fate in found.items() if fate != INNOCENT})
+
+    def _lasting(self) -> Mapping[int, tuple[Fate, float]]:
+        now = self._clock()
+        known = self._known.items()
+        return {tag: (fate, now - since) for tag, (fate, since) in known if fate != INNOCENT}
 
     def _forget(self, now: float) -> None:
         order = self._order
@@ -190,10 +241,10 @@ class Whereabouts:
 def _weight(word: Word) -> int:
     """Which of the words of one node counts: a copy's name is never used again after the end of it."""
     fate = ENDED if word.fate.startswith(ENDED) else word.fate
-    return (INNOCENT, CRASHED, ENDED, DONE, RUNNING).index(fate)
+    return (INNOCENT, CRASHED, ENDED, DONE, UNSURE, RUNNING).index(fate)
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     """False when the process is gone, or dead and not reaped yet."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

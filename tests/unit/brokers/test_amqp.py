@@ -13,7 +13,7 @@ from celeriac.brokers.amqp.inquiry import Inquiry
 from celeriac.brokers.amqp.publisher import Post, sendable
 from celeriac.brokers.amqp.replacing import replacement
 from celeriac.brokers.amqp.suspects import COMPANY, RUNNING_PAUSES, Doubtful, verdict
-from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, TAG_BITS, Outgoing, Word
+from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, TAG_BITS, UNSURE, Outgoing, Word
 from celeriac.transport.amqp.url import parse
 from celeriac.transport.amqp.values import Arrival
 from celeriac.wire.amqp import AGAIN, CRASHES, MARKS, PARKED, RAW, body_tag, strip, tag_of
@@ -215,6 +215,11 @@ def test_silence_is_a_crash_after_the_last_question() -> None:
     assert verdict(doubt(asks=1, ask_at=5.0, patience=3), 5.0) == ("ask", "")
 
 
+def test_what_no_home_knows_was_read_by_nobody() -> None:
+    assert verdict(doubt(asks=1, ask_at=5.0, is_unread=True), 4.0) == ("run", "")
+    assert verdict(doubt(Word(RUNNING), is_unread=True), 4.0) == ("ask", "")
+
+
 class Ears:
     """An inquiry in whose place the test speaks."""
 
@@ -223,6 +228,8 @@ class Ears:
         self.deaf = False
         self.silence = ""
         self.given_up = 0
+        self.everybody = False
+        self.said: list[tuple[tuple[str, int], Word]] = []
 
     def ask(self, places: object) -> bool:
         self.number += 1
@@ -231,11 +238,14 @@ class Ears:
     def silent(self, number: int) -> str:
         return self.silence
 
+    def all_homes(self, number: int) -> bool:
+        return self.everybody
+
     def give_up(self, number: int) -> None:
         self.given_up = number
 
     def poll(self) -> list[tuple[tuple[str, int], Word]]:
-        return []
+        return self.said
 
 
 @pytest.mark.parametrize(
@@ -278,6 +288,36 @@ def test_an_inquiry_knows_who_has_not_answered() -> None:
     assert inquiry.silent(2) == ""
     inquiry.close()  # whatever is said now is not heard
     assert inquiry.silent(2) == "unheard"
+
+
+def test_an_inquiry_knows_which_homes_have_answered() -> None:
+    inquiry = Inquiry(parse("amqp://localhost//"))
+    inquiry.number = 2
+    assert not inquiry.all_homes(1)
+    inquiry._hear_of_homes(1, "a", None)  # it has not read yet which there are
+    assert not inquiry.all_homes(1)
+    inquiry._hear_of_homes(1, "a", ["a", "b"])
+    inquiry._hear_of_homes(2, "b", ["a"])
+    assert not inquiry.all_homes(1)
+    assert not inquiry.all_homes(2)
+    inquiry._hear_of_homes(2, "a", ["a", "b"])
+    assert inquiry.all_homes(2)
+    inquiry._hear_of_homes(1, "", ["a"])  # one that speaks for nobody else
+    assert not inquiry.all_homes(1)
+
+
+def test_the_word_of_all_homes_counts_unless_one_is_about_to_find_out() -> None:
+    ears = Ears()
+    doubts = suspects.Doubts(ears, True)  # type: ignore[arg-type]
+    doubts.add(doubt())
+    assert not list(doubts.decide())  # asked
+    ears.everybody = True
+    ears.said = [(("celery", 7), Word(UNSURE))]
+    assert not list(doubts.decide())
+    ears.said = []
+    next(iter(doubts._open.values())).ask_at = 0.0
+    assert not list(doubts.decide())  # asked again
+    assert [what for _, what, _ in doubts.decide()] == ["run"]
 
 
 def task(name: str = "n") -> Message:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ from celeriac.brokers.base import (
     Queue,
     ResultTarget,
 )
-from celeriac.exceptions import ImproperlyConfigured
+from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.transport.amqp.link import Link
 from celeriac.transport.amqp.url import parse
 from celeriac.wire.message import Message, Unreadable
@@ -139,12 +140,15 @@ class AmqpBroker:
     def sweep(self, queues: Sequence[str]) -> int:
         return 0
 
-    def attend(self, answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
-        attendant = Attendant(self.server, answer, learn)
+    def attend(self, answer: Answer, learn: Callable[[Sequence[Place]], None], home: str = "") -> None:
+        self._revocations.home = home
+        attendant = Attendant(self.server, answer, learn, home, lambda: self._revocations.homes)
         self._attendants.append(attendant)
         attendant.start()
 
     def close(self) -> None:
+        with contextlib.suppress(OperationalError):  # then it is forgotten in a while
+            self._revocations.give_up_home()
         for attendant in self._attendants:
             attendant.stop()
         self._attendants.clear()

@@ -4,9 +4,10 @@
    (RabbitMQ's direct reply-to), and `Inquiry.poll` brings them.
 2. `Inquiry.tell` says that deliveries are done whose acknowledgements could not be sent.
 3. `Inquiry.silent` tells who has not answered a question: silence proves something only when it is not that
-   of a node which is on its way back.
+   of a node which is on its way back. `Inquiry.all_homes`: everybody who can ever have had it has answered.
 4. The two messages: JSON objects, `{"ask": [[queue, tag], …], "number": n}` answered by each node with
-   `{"words": [[queue, tag, fate, age], …], "node": …, "number": n}`, and `{"done": [[queue, tag], …]}`.
+   `{"words": [[queue, tag, fate, age], …], "node": …, "number": n, "home": …, "homes": […]}`, and
+   `{"done": [[queue, tag], …]}`.
 
 Not here: who answers (`nodes.py`), what follows from an answer (`suspects.py`).
 """
@@ -26,15 +27,17 @@ from celeriac.transport.amqp.url import AmqpServer
 from celeriac.wire import json
 from celeriac.wire.message import Message, Unreadable
 
-__all__ = ["Inquiry", "Silence", "letter", "read_letter"]
+__all__ = ["MOST", "Inquiry", "Silence", "letter", "read_letter"]
 
 _REPLIES: Final = "amq.rabbitmq.reply-to"
 #: Seconds between attempts to connect.
 _PAUSE: Final = 0.5
 #: Places in one message.
-_MOST: Final = 1000
+MOST: Final = 1000
 #: Nodes that are remembered at most.
 _NODES: Final = 1000
+#: Questions whose answers still matter, at most.
+_OPEN: Final = 100
 
 Silence = Literal["", "unheard", "some"]
 
@@ -72,10 +75,12 @@ class Inquiry:
         self.number = 0
         self._lost = 0  # questions up to this one: their answers cannot come any more
         self._answered: dict[str, int] = {}  # node → the last question it answered
+        self._homes: dict[int, tuple[set[str], set[str]]] = {}  # question → homes that there are; answered
 
     def ask(self, places: Sequence[Place]) -> bool:
-        """Send the question, whose number is then `number`; False when nobody can be reached at present."""
-        return self._send([("ask", places[at : at + _MOST]) for at in range(0, len(places), _MOST)])
+        """Send the question, about `MOST` at most, whose number is then `number`; False when nobody can be
+        reached at present."""
+        return self._send([("ask", places)])
 
     def silent(self, number: int) -> Silence:
         """Who has not answered that question: nobody did, or its answers are lost (`unheard`); `some` that
@@ -84,13 +89,19 @@ class Inquiry:
             return "unheard"
         return "some" if any(last < number for last in self._answered.values()) else ""
 
+    def all_homes(self, number: int) -> bool:
+        """Whether all homes that there are have answered that question, so that what none of them knows has
+        been read by nobody."""
+        there, answered = self._homes.get(number, (set(), set()))
+        return bool(there) and there <= answered
+
     def give_up(self, number: int) -> None:
         """Expect nothing any more of nodes that have not answered that question."""
         self._answered = {node: last for node, last in self._answered.items() if last >= number}
 
     def tell(self, places: Sequence[Place]) -> bool:
         """Say that `places` are done; False when nobody can be reached at present."""
-        return self._send([("done", places[at : at + _MOST]) for at in range(0, len(places), _MOST)])
+        return self._send([("done", places[at : at + MOST]) for at in range(0, len(places), MOST)])
 
     def poll(self) -> Iterable[tuple[Place, Word]]:
         """What has been answered since."""
@@ -111,9 +122,18 @@ class Inquiry:
             words, node, number = content.get("words"), content.get("node"), content.get("number")
             if type(node) is str and type(number) is int and len(self._answered) < _NODES:
                 self._answered[node] = max(number, self._answered.get(node, 0))
+                self._hear_of_homes(number, content.get("home"), content.get("homes"))
             for queue, tag, fate, age in words if isinstance(words, list) else ():
                 self.deaf = False
                 yield (queue, tag), Word(fate, age)
+
+    def _hear_of_homes(self, number: int, home: object, homes: object) -> None:
+        if isinstance(homes, list) and isinstance(home, str) and home:
+            there, answered = self._homes.setdefault(number, (set(), set()))
+            there |= {home, *(each for each in homes if isinstance(each, str))}
+            answered.add(home)
+            for old in [old for old in self._homes if old < self.number - _OPEN]:
+                del self._homes[old]
 
     def fileno(self) -> int | None:
         """To wait for answers; None when there is no connection."""

@@ -37,13 +37,22 @@ _PAUSES: Final = (0.1, 1.0)
 
 
 class Attendant(threading.Thread):
-    """See `Broker.attend`. Start it, and `stop` it."""
+    """See `Broker.attend`. Start it, and `stop` it. `homes`: gives those that are known; None: not yet."""
 
-    def __init__(self, server: AmqpServer, answer: Answer, learn: Callable[[Sequence[Place]], None]) -> None:
+    def __init__(
+        self,
+        server: AmqpServer,
+        answer: Answer,
+        learn: Callable[[Sequence[Place]], None],
+        home: str = "",
+        homes: Callable[[], Sequence[str] | None] = lambda: None,
+    ) -> None:
         super().__init__(name="attendant", daemon=True)
         self._server = server
         self._answer = answer
         self._learn = learn
+        self._home = home
+        self._homes = homes
         self._alarm = Alarm()
         self._name = secrets.token_hex(8)
         self._stopped = False
@@ -106,6 +115,8 @@ class Attendant(threading.Thread):
         reply: Mapping[str, Any] = {
             "words": [[*place, *word] for place, word in words.items()],
             "node": self._name,
+            "home": self._home,
+            "homes": self._homes(),
             "number": content.get("number"),
         }
         channel.publish("", arrival.message.properties.get("reply_to") or "", letter(reply))

@@ -1,8 +1,10 @@
-"""Revoked task ids: a stream that everybody reads from its beginning, and nobody takes anything from.
+"""What all nodes must know: a stream that everybody reads from its beginning, and nobody takes anything from.
 
 1. `Revocations.revoke` appends a record: ids, and until when they count (epoch seconds).
 2. `Revocations.revoked`: all ids that count now. The first call reads the stream to its end, which it
    recognises by a mark that it appends itself; the later ones read what has come since.
+3. The homes whose nodes hold messages (`Broker.attend`): ours is announced now and then, `homes` are all that
+   were within `HOME_AGE`.
 
 RabbitMQ drops records after a week (`names.REVOKED_ARGUMENTS`). It may not find the stream after a restart:
 one that was declared moments before a power cut stays "inaccessible" for ever (seen with 3.10). Revocations
@@ -33,6 +35,10 @@ from celeriac.utils.identity import uuid
 
 __all__ = ["Revocations"]
 
+#: Seconds between announcements of a home; after `HOME_AGE` without one it is forgotten.
+HOME_EVERY: Final = 600.0
+HOME_AGE: Final = 1800.0
+
 #: Records that the server sends ahead.
 _AHEAD: Final = 500
 #: Seconds for the mark; without it (an alarm is on) the stream ends where it is silent for `_SILENCE`.
@@ -45,7 +51,11 @@ logger = logging.getLogger("celeriac.brokers.amqp")
 
 
 class Revocations:
-    """Thread-safe and fork-safe."""
+    """Thread-safe and fork-safe.
+
+    Attributes:
+        home: what is announced by `revoked`; empty: nothing.
+    """
 
     def __init__(self, server: AmqpServer, publisher: Publisher, topology: Topology) -> None:
         self._server = server
@@ -56,6 +66,9 @@ class Revocations:
         self._link: Link | None = None
         self._channel: Channel | None = None
         self._until: dict[str, float] = {}
+        self.home = ""
+        self._announce_at = 0.0
+        self._homes: dict[str, float] = {}  # when it was announced (epoch seconds); 0: it was given up
         self._next = 0  # offset of the first record that was not read
         self._calls = 0
         self._lost_since: float | None = None
@@ -65,12 +78,29 @@ class Revocations:
         if ids:
             self._append({"ids": list(ids), "until": time.time() + ttl}, self._server.timeout)
 
+    def give_up_home(self) -> None:
+        """The last node of our home has given back what it held."""
+        home, self.home = self.home, ""
+        if home:
+            self._append({"home": home, "at": 0.0}, self._server.timeout)
+
+    @property
+    def homes(self) -> Sequence[str] | None:
+        """None: nobody has read them yet."""
+        if not self._calls:
+            return None
+        since = time.time() - HOME_AGE
+        return [home for home, at in list(self._homes.items()) if at > since]
+
     def revoked(self) -> Sequence[str]:
         """See `Broker.revoked`."""
         with self._lock:
             if self._pid != os.getpid():
                 self._link, self._channel, self._pid = None, None, os.getpid()
             try:
+                if self.home and time.time() >= self._announce_at:
+                    self._append({"home": self.home, "at": time.time()}, self._server.timeout)
+                    self._announce_at = time.time() + HOME_EVERY
                 self._read(to_the_end=not self._calls)
             except OperationalError as exc:
                 self._close()
@@ -78,7 +108,7 @@ class Revocations:
                     raise
                 self._mend(exc)
             self._calls += 1
-            if self._calls == 1:
+            if self._calls == 1 and not self.home:
                 self._close()  # most processes ask once
             now = time.time()
             self._until = {name: until for name, until in self._until.items() if until > now}
@@ -136,6 +166,11 @@ class Revocations:
             for name in ids:
                 if isinstance(name, str):
                     self._until[name] = max(until, self._until.get(name, 0.0))
+        home, at = record.get("home"), record.get("at")
+        if isinstance(home, str) and isinstance(at, (int, float)):
+            self._homes[home] = at
+            if home == self.home and not at:  # somebody did not know that we are here, too
+                self._announce_at = 0.0
         return record.get("mark")
 
     def _open(self) -> tuple[Link, Channel]:

@@ -4,11 +4,12 @@
 2. `Doubts`: asks for all of them in one question, asks again, and decides (`Verdict`).
 3. `verdict`: the decision itself, pure.
 
-RUNNING asks again soon, and in the end the copy is parked for a while: it may run for hours. Nobody knows:
-asked again, and longer when the connections were lost just now, since the nodes that know may still be on
-their way back. A silence does not count while one is silent that spoke before, or all are although the node
-of this process lives (`Doubts._weigh`). Then the process is lost together with what it wrote down, which is a
-crash. A copy that is only there because a publish was in doubt waits once, so that the first copy may be
+RUNNING asks again soon, and in the end the copy is parked for a while: it may run for hours. No home knows it
+(`Broker.attend`): it was sent ahead to a process that had not read it, and runs. Nobody knows it who can be
+reached: asked again, and longer when the connections were lost just now, since the nodes that know may still
+be on their way back. A silence does not count while one is silent that spoke before, or all are although the
+node of this process lives (`Doubts._weigh`). Then the process is lost together with what it wrote down, which
+is a crash. A copy that is only there because a publish was in doubt waits once, so that the first copy may be
 found running.
 
 Not here: carrying questions (`inquiry.py`), carrying decisions out (`consumer.py`).
@@ -21,8 +22,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from celeriac.brokers.amqp.inquiry import Inquiry
-from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, Place, Word
+from celeriac.brokers.amqp.inquiry import MOST, Inquiry
+from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, UNSURE, Place, Word
 from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["Doubtful", "Doubts", "Verdict", "verdict"]
@@ -68,6 +69,8 @@ class Doubtful:
     runs: int = 0
     words: list[Word] = field(default_factory=list)
     first_word: float = 0.0
+    is_unread: bool = False  # every home has answered, and none knows it
+    unsure: int = 0  # the last question that was answered with: ask again
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -96,6 +99,8 @@ def verdict(doubt: Doubtful, now: float) -> tuple[Verdict, str]:
             return "wait", ""
         youngest = min(doubt.words, key=lambda word: word.age)
         return ("crash", "") if youngest.fate == CRASHED and doubt.came_back else ("run", "")
+    if doubt.is_unread:
+        return "run", ""
     if now < doubt.ask_at:
         return "wait", ""
     return ("ask", "") if doubt.asks < doubt.patience else ("crash", "")
@@ -143,6 +148,8 @@ class Doubts:
         now = time.monotonic()
         asking: list[Doubtful] = []
         for doubt in list(self._open.values()):
+            if doubt.came_back and not doubt.words and doubt.asks and doubt.unsure != doubt.number:
+                doubt.is_unread = self.inquiry.all_homes(doubt.number)
             if doubt.asks >= doubt.patience and not doubt.words and now >= doubt.ask_at:
                 self._weigh(doubt, now)
             what, reason = verdict(doubt, now)
@@ -159,8 +166,8 @@ class Doubts:
                 continue
             del self._open[doubt.delivery_tag]
             yield doubt, what, reason
-        if asking:
-            self._ask(asking, now)
+        for at in range(0, len(asking), MOST):
+            self._ask(asking[at : at + MOST], now)
 
     def _ask(self, asking: Sequence[Doubtful], now: float) -> None:
         if not self.inquiry.ask([doubt.place for doubt in asking]):
@@ -194,6 +201,9 @@ class Doubts:
             if not doubts:
                 for doubt in self._open.values():
                     doubts.setdefault(doubt.place, []).append(doubt)
+            if word.fate == UNSURE:
+                for doubt in doubts.get(place, ()):
+                    doubt.unsure = doubt.number
             if not word.fate.startswith((RUNNING, DONE, INNOCENT, CRASHED, ENDED)):
                 continue
             for doubt in doubts.get(place, ()):
