@@ -3,7 +3,7 @@
 1. The table of our own transports and result stores.
 2. Others, by entry point: groups ``celeriac.brokers`` and ``celeriac.backends``; the entry's name is the
    scheme, its object a class that is called with (url, options). A class path in place of a scheme works as
-   well.
+   well. Result stores that were written for Celery are found likewise, and in ``celery.result_backends``.
 3. The errors: an unknown scheme names its neighbours, a missing library names what to install.
 
 Not here: settings, and when a connection is made (`app.base` composes).
@@ -16,6 +16,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from celeriac._state import get_current_app
 from celeriac.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -177,6 +178,11 @@ _RPC_BACKEND: Final = Plugin(
     mailbox=True,
 )
 
+#: Where packages for Celery announce result stores; what such a class has; what puts it behind our seam.
+_CELERYS_GROUP: Final = "celery.result_backends"
+_CELERYS: Final = ("store_result", "get_task_meta", "forget")
+_ADAPTER: Final = "celeriac.app.foreign.adapter:ForeignBackend"
+
 #: A key that ends in ``+`` is the beginning of a scheme.
 BACKENDS: Final[Mapping[str, Plugin]] = {
     "disabled": _DISABLED_BACKEND,
@@ -253,13 +259,26 @@ def broker_from_url(
     return _make("broker", "celeriac.brokers", BROKERS, url, options)  # type: ignore[no-any-return]
 
 
-def backend_from_url(url: str, options: Mapping[str, Any] | None = None) -> ResultBackend:
-    """Make the result store that `url` names; as `broker_from_url`."""
-    return _make("result backend", "celeriac.backends", BACKENDS, url, options)  # type: ignore[no-any-return]
+def backend_from_url(url: str, options: Mapping[str, Any] | None = None, app: Any = None) -> ResultBackend:
+    """Make the result store that `url` names; as `broker_from_url`.
+
+    Args:
+        url, options: as of `broker_from_url`.
+        app: the application, which stores that were written for Celery are made with; by default the
+            current one.
+    """
+    return _make(  # type: ignore[no-any-return]
+        "result backend", "celeriac.backends", BACKENDS, url, options, app
+    )
 
 
 def _make(
-    what: str, group: str, table: Mapping[str, Plugin], url: str, options: Mapping[str, Any] | None
+    what: str,
+    group: str,
+    table: Mapping[str, Plugin],
+    url: str,
+    options: Mapping[str, Any] | None,
+    app: Any = None,
 ) -> Any:
     scheme = scheme_of(url)
     plugin = _listed(table, scheme)
@@ -267,6 +286,9 @@ def _make(
         kind = load_class(plugin.path) if plugin else _foreign(what, group, table, scheme, url)
     except ModuleNotFoundError as exc:
         raise _missing_library(what, scheme, plugin, exc) from exc
+    if plugin is None and table is BACKENDS and all(hasattr(kind, name) for name in _CELERYS):
+        adapted = load_class(_ADAPTER)
+        return adapted(kind, get_current_app() if app is None else app, _after_plus(url))
     return kind(url if "://" in url else f"{url}://", dict(options or {}))
 
 
@@ -303,6 +325,12 @@ def is_store(url: str) -> bool:
     return _listed(BROKERS, scheme) is not None and _listed(BACKENDS, scheme) is not None
 
 
+def _after_plus(url: str) -> str | None:
+    """The URL as Celery gives it to a store: without what stands before ``+``; None where there is none."""
+    scheme, colon, rest = url.partition("://")
+    return f"{scheme.rpartition('+')[2]}://{rest}" if colon else None
+
+
 def _listed(table: Mapping[str, Plugin], scheme: str) -> Plugin | None:
     return table.get(scheme) or table.get(scheme.partition("+")[0] + "+")
 
@@ -320,9 +348,11 @@ def _foreign(what: str, group: str, table: Mapping[str, Plugin], scheme: str, ur
     """A class of another package: by entry point, else by its path standing where the scheme is."""
     from importlib.metadata import entry_points  # 15 ms that our own schemes need not pay
 
-    installed = {entry.name: entry for entry in entry_points(group=group)}
-    if scheme in installed:
-        return installed[scheme].load()
+    groups = (_CELERYS_GROUP, group) if table is BACKENDS else (group,)
+    installed = {entry.name: entry for each in groups for entry in entry_points(group=each)}
+    entry = installed.get(scheme) or installed.get(scheme.partition("+")[0])
+    if entry is not None:
+        return entry.load()
     path = url.partition("://")[0]
     if "." in path or ":" in path:
         try:

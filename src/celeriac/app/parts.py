@@ -153,7 +153,10 @@ class Parts:
         return self._part(  # type: ignore[no-any-return]
             "backend",
             lambda conf: with_hooks(
-                plugins.backend_from_url(conf.result_backend or "disabled://", _backend_options(conf)), conf
+                plugins.backend_from_url(
+                    conf.result_backend or "disabled://", _backend_options(conf), self._app
+                ),
+                conf,
             ),
         )
 

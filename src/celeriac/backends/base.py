@@ -12,9 +12,29 @@ process died, its message was delivered again) counts once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from celeriac.brokers.base import ResultTarget, StoredResult
+
+if TYPE_CHECKING:
+    from celeriac.app.foreign import Backend as Backend
+    from celeriac.app.foreign import BaseBackend as BaseBackend
+    from celeriac.app.foreign import BaseDictBackend as BaseDictBackend
+    from celeriac.app.foreign import BaseKeyValueStoreBackend as BaseKeyValueStoreBackend
+    from celeriac.app.foreign import DisabledBackend as DisabledBackend
+    from celeriac.app.foreign import KeyValueStoreBackend as KeyValueStoreBackend
+    from celeriac.app.foreign import SyncBackendMixin as SyncBackendMixin
+    from celeriac.app.foreign import get_current_task as get_current_task
+else:
+
+    def __getattr__(name: str) -> object:
+        """Names that Celery keeps here; packages import them to write result stores of their own."""
+        from celeriac.app import foreign
+
+        if name in foreign.__all__:
+            return getattr(foreign, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "BackendCapabilities",

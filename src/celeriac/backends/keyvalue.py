@@ -20,8 +20,8 @@ from celeriac import states
 from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
 from celeriac.backends.chords import KeyValueChords
 from celeriac.backends.polling import PollingWatch, Seen
-from celeriac.exceptions import DecodeError, EncodeError
-from celeriac.wire.results import decode_result, encode_result
+from celeriac.exceptions import EncodeError
+from celeriac.wire.results import encode_result, is_final
 
 __all__ = ["EXPIRES", "GROUP", "TASK", "Item", "KeyValueBackend", "Names", "key_prefix"]
 
@@ -137,7 +137,7 @@ class KeyValueBackend:
 
     def _look(self, ids: Sequence[str]) -> Mapping[str, Seen]:
         return {
-            task_id: Seen(document, _is_final(document, self._serializer))
+            task_id: Seen(document, is_final(document, self._serializer))
             for task_id, document in self.load(ids).items()
         }
 
@@ -199,13 +199,3 @@ def _name(prefix: str, id_: str) -> str:
     if len(prefix) + len(id_) <= _LONGEST and _PLAIN.fullmatch(id_):
         return prefix + id_
     return f"{prefix}sha256-{hashlib.sha256(id_.encode('utf-8', 'surrogatepass')).hexdigest()}"
-
-
-def _is_final(document: bytes, serializer: str) -> bool:
-    """Whether nothing will follow; what cannot be read is looked at again."""
-    if document.startswith(b'{"status": "SUCCESS"'):
-        return True
-    try:
-        return decode_result(document, serializer).status in states.READY_STATES
-    except DecodeError:
-        return False
