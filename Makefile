@@ -60,6 +60,7 @@ reference: $(DEV) ## write docs/reference anew from the code
 	$(PY) scripts/cli_reference.py > docs/reference/cli.md
 	$(PY) -m celeriac.app.settings > docs/reference/settings.md
 	$(PY) scripts/brokers_reference.py > docs/reference/brokers.md
+	$(PY) scripts/stores_reference.py > docs/reference/stores.md
 
 format: $(DEV) ## let ruff rewrite what it can
 	$(VENV)/bin/ruff check --fix src tests examples bench scripts

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Print docs/reference/brokers.md, made from what the brokers and result stores declare of themselves.
+"""Print docs/reference/brokers.md, made from what the brokers declare of themselves.
 
-Nothing is connected: capabilities are known from the URL. A new broker, result store or capability has to be
-named here, or this fails.
+Nothing is connected: capabilities are known from the URL. A new broker or capability has to be
+named here, or this fails. Result stores: `stores_reference.py`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from celeriac.backends.base import BackendCapabilities
 from celeriac.brokers.base import Capabilities
 from celeriac.plugins import BACKENDS, BROKERS, Plugin, backend_from_url, broker_from_url
 
-HEAD = """# Brokers and result stores
+HEAD = """# Brokers
 
 <!-- Written by `make reference` from what the classes declare. -->
 
 What each can do; which one to take: [Choosing a broker](../howto/brokers.md). What a broker cannot do is
-refused where it is asked for, never left out in silence.
+refused where it is asked for, never left out in silence. Where results are kept: [Result stores](stores.md).
 """
 
 
@@ -38,15 +37,6 @@ BROKER_COLUMNS = {
     "[RabbitMQ](../howto/rabbitmq.md)": "amqp://localhost//",
     "[PostgreSQL](../howto/postgresql.md)": "postgresql://localhost/tasks",
     "memory": "memory://",
-}
-BACKEND_COLUMNS = {
-    "embedded": "sqlite:///tasks.db",
-    "Redis, Valkey": "redis://localhost",
-    "PostgreSQL": "postgresql://localhost/tasks",
-    "other SQL databases": "db+sqlite:///results.db",
-    "rpc": "rpc://",
-    "memory": "memory://",
-    "disabled": "disabled://",
 }
 BROKER_ROWS = {
     "processes": Row("shared by processes"),
@@ -71,30 +61,11 @@ BROKER_ROWS = {
         lambda all_of_them: "yes" if all_of_them else "queues that are declared; ready messages",
     ),
 }
-BACKEND_ROWS = {
-    "stores": Row("results are kept"),
-    "shared": Row(
-        "who can read a result",
-        lambda shared: "everybody" if shared else "the process that made the call",
-    ),
-    "push": Row("waiting callers are told", lambda push: "at once" if push else "when they look again"),
-    "expiry": Row("results expire by themselves"),
-    "verbatim": Row(
-        "form of a stored result",
-        lambda verbatim: "Celery's document" if verbatim else "columns of Celery's table",
-    ),
-}
-
-
-#: Declared, and of no meaning to a reader yet: chords are refused when they are sent.
-UNSHOWN = {"native_chord"}
 
 
 def page() -> str:
     brokers = {title: url for title, url in BROKER_COLUMNS.items() if _known(BROKERS, url)}
-    backends = {title: url for title, url in BACKEND_COLUMNS.items() if _known(BACKENDS, url)}
     _all_shown(BROKERS, brokers.values(), "BROKER_COLUMNS")
-    _all_shown(BACKENDS, backends.values(), "BACKEND_COLUMNS")
     made = [broker_from_url(url) for url in brokers.values()]
     rows = [
         _schemes(BROKERS, brokers.values()),
@@ -102,24 +73,7 @@ def page() -> str:
         *_capabilities(BROKER_ROWS, Capabilities, made),
         ["results in the same store share that step", *map(_carries, brokers.values())],
     ]
-    stores = [backend_from_url(url) for url in backends.values()]
-    results = [
-        _schemes(BACKENDS, backends.values()),
-        _extras(BACKENDS, backends.values()),
-        *_capabilities(BACKEND_ROWS, BackendCapabilities, stores),
-    ]
-    return "\n".join(
-        [
-            HEAD,
-            "## Brokers",
-            "",
-            *_table(brokers, rows),
-            "",
-            "## Result stores",
-            "",
-            *_table(backends, results),
-        ]
-    )
+    return "\n".join([HEAD, *_table(brokers, rows)])
 
 
 def _known(table: Mapping[str, Plugin], url: str) -> bool:
@@ -155,10 +109,8 @@ def _extras(table: Mapping[str, Plugin], urls: Iterable[str]) -> list[str]:
     return ["to install", *(f"`celeriac[{p.extra}]`" if p and p.extra else "nothing" for p in plugins)]
 
 
-def _capabilities(
-    rows: Mapping[str, Row], kind: type[Capabilities] | type[BackendCapabilities], made: Sequence[Any]
-) -> list[list[str]]:
-    unlike = set(kind._fields) ^ (set(rows) | UNSHOWN & set(kind._fields))
+def _capabilities(rows: Mapping[str, Row], kind: type[Capabilities], made: Sequence[Any]) -> list[list[str]]:
+    unlike = set(kind._fields) ^ set(rows)
     assert not unlike, f"{kind.__name__} and its rows in {__file__} differ in {', '.join(sorted(unlike))}"
     return [
         [row.title, *(row.word(getattr(one.capabilities, field)) for one in made)]

@@ -6,8 +6,8 @@
 2. In a ``console`` block, ``$ `` begins a command. Workers and schedulers run until the page ends and then
    have to stop cleanly; other commands have to succeed, and to print the lines that follow them, if any.
 3. Installing is not repeated: that what is named exists is checked instead.
-4. Comments direct: ``<!-- docs: redis -->``, ``rabbitmq``, ``postgresql`` (a real server takes the place of
-   the address in `SERVERS`), ``<!-- docs: wait COMMAND -->`` (until COMMAND succeeds).
+4. Comments direct: ``<!-- docs: redis -->``, ``rabbitmq``, ``postgresql``, ``mongodb`` (a server takes the
+   place of the address in `SERVERS`), ``<!-- docs: wait COMMAND -->`` (until COMMAND succeeds).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ SERVERS = {
     "redis": "redis://localhost:6379/0",
     "rabbitmq": "amqp://guest:guest@localhost:5672//",
     "postgresql": "postgresql://localhost/tasks",
+    "mongodb": "mongodb://localhost:27017/tasks",
 }
 
 _STEP = re.compile(

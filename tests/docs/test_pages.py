@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import PAGES, ROOT, SERVERS, Page, steps_of
-from tests.servers import PostgresServer, RabbitServer, RedisServer
+from tests.servers import MongoServer, PostgresServer, RabbitServer, RedisServer
 
 
 @pytest.fixture
@@ -29,6 +29,11 @@ def postgresql(postgres_server: PostgresServer) -> Iterator[str]:
     url = postgres_server.database()
     yield url
     postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def mongodb(mongo_server: MongoServer) -> str:
+    return mongo_server.database()
 
 
 def name_of(page: Path) -> str:
