@@ -1,6 +1,6 @@
 """Delays kept by RabbitMQ: queues whose messages expire into the next one.
 
-1. A delay is counted in steps of 32 ms and written with nine digits to the base of 16. Each digit but 0 is
+1. A delay is counted in steps of 16 ms and written with nine digits to the base of 16. Each digit but 0 is
    one wait: in the quorum queue `celeriac.wait.<level>.<digit>`, whose time to live is the digit's worth.
    `route`: the exchange and key for a delay. `levels`: where that leads through; `waits`: a level's queues.
 2. For each level a topic exchange, `celeriac.wait.<level>`, sends on by that level's word of the key: to one
@@ -45,9 +45,9 @@ __all__ = [
 LEVELS: Final = 9
 _BASE: Final = 16
 #: Milliseconds, and seconds, of the finest step.
-_STEP_MS: Final = 32
+_STEP_MS: Final = 16
 STEP: Final = _STEP_MS / 1000
-#: A delay is rounded up to a multiple of so many steps at most (0.512 s) …
+#: A delay is rounded up to a multiple of so many steps at most (0.256 s) …
 _COARSEST: Final = _BASE
 #: … which is at most this part of itself.
 _PART: Final = 1 / 32
@@ -110,7 +110,7 @@ def waits(level: int) -> Iterator[Wait]:
 
     Example:
         >>> [(wait.queue, wait.arguments["x-message-ttl"]) for wait in waits(1)][:2]
-        [('celeriac.wait.1.1', 512), ('celeriac.wait.1.2', 1024)]
+        [('celeriac.wait.1.1', 256), ('celeriac.wait.1.2', 512)]
     """
     return (_wait(level, digit) for digit in range(1, _BASE))
 
@@ -136,7 +136,7 @@ def step(seconds: float) -> float:
 
     Example:
         >>> step(0.5), step(2.1), step(3600)
-        (0.032, 0.064, 0.512)
+        (0.016, 0.064, 0.256)
     """
     return STEP * _coarseness(seconds)
 
@@ -152,7 +152,7 @@ def route(seconds: float, suffix: str) -> tuple[str, str]:
 
     Example:
         >>> route(4.9, "q")
-        ('celeriac.wait.1', 'c.9.0.0.0.0.0.0.0.q')
+        ('celeriac.wait.2', '8.3.1.0.0.0.0.0.0.q')
     """
     multiple = _coarseness(seconds)
     steps = max(1, math.ceil(round(seconds / (STEP * multiple), 6))) * multiple
