@@ -9,7 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
-from celery import Celery, group
+from celery import Celery, chord, group
 from kombu import Exchange
 
 app = Celery("peer", broker=os.environ["FAULTS_BROKER"], backend=os.environ["FAULTS_BACKEND"])
@@ -113,6 +113,31 @@ def link():
 def chain():
     steps = app.signature("add", (1, 1)) | app.signature("add", (10,)) | app.signature("add", (100,))
     return steps.apply_async().get(timeout=20)
+
+
+def chords():
+    """Chords of several shapes; what their bodies came to."""
+    add, echo = app.signature("add"), app.signature("echo")
+    plain = chord([add.clone((number, 1)) for number in range(20)], echo)
+    chains = chord([add.clone((1, 1)), add.clone((1, 1)) | add.clone((10,))], echo)
+    inner = chord([chord([add.clone((1, 1)), add.clone((2, 2))], echo), add.clone((3, 3))], echo)
+    flat = chord([group([add.clone((1, 1)), add.clone((2, 2))]), add.clone((3, 3))], echo)
+    longer = add.clone((1, 1)) | group([add.clone((1,)), add.clone((2,))]) | echo
+    return [shape.apply_async().get(timeout=20) for shape in (plain, chains, inner, flat, longer)]
+
+
+def uneven():
+    """A member that is itself a chain with a group at its end."""
+    add, echo = app.signature("add"), app.signature("echo")
+    header = [add.clone((1, 1)) | group([add.clone((1,)), add.clone((2,))]), add.clone((3, 3))]
+    return chord(header, echo).apply_async().get(timeout=20)
+
+
+def broken_chord():
+    body = app.signature("echo").on_error(app.signature("errback"))
+    result = chord([app.signature("add", (1, 1)), app.signature("fail", ("no way",))], body).apply_async()
+    result.get(timeout=20, propagate=False)
+    return [result.state, type(result.result).__name__, str(result.result).partition(" ")[0], result.id]
 
 
 def serializers():

@@ -75,7 +75,7 @@ def openings(app: Celeriac, sendings: Iterable[Sending]) -> list[Opening]:
     return [
         Opening(start.chord_id, start.size, _written(app, start.body), _ttl(app))
         for sending in sendings
-        if (start := sending.starts) is not None
+        for start in sending.starts
     ]
 
 
@@ -229,7 +229,8 @@ class Completion:
 
     def _values(self, found: Chord) -> list[Any]:
         """The members' results in order. Raises `ChordError`: one of them failed."""
-        values, serializer = [], self._app.conf.result_serializer
+        values: dict[str, Any] = {}
+        serializer = self._app.conf.result_serializer
         for payload in found.payloads:
             try:
                 task_id, state, value = results.decode_part(payload, serializer)
@@ -241,8 +242,18 @@ class Completion:
                 if state in states.EXCEPTION_STATES:
                     value = results.rebuild_exception(value)
                 raise ChordError(f"Dependency {task_id} raised {value!r}")
-            values.append(value)
-        return values
+            values[task_id] = value
+        return self._arranged(values)
+
+    def _arranged(self, values: dict[str, Any]) -> list[Any]:
+        """`values` in the shape of the header: Celery's clients save it where it is not flat."""
+        member = self._member
+        if member.body is not None and "counted" not in member.body:
+            document = self._app.backend.load_group(member.part.chord_id)
+            if document is not None:
+                shape = results.decode_group(document, self._app.conf.result_serializer)
+                return [_filled(child, values) for child in shape[1]]
+        return list(values.values())
 
     def _common(self) -> dict[str, Any]:
         member = self._member
@@ -320,6 +331,12 @@ class Completion:
             )
             reply_to = str(options.get("reply_to") or "")
             self.results.append(StoredResult(task_id, document, app.result_ttl, reply_to))
+
+
+def _filled(shape: Any, values: Mapping[str, Any]) -> Any:
+    """The values of a result's tuple, ``((id, parent), children)``."""
+    (task_id, _), children = shape
+    return values[task_id] if children is None else [_filled(child, values) for child in children]
 
 
 def _call(sig: Signature[Any], task_id: str, common: Mapping[str, Any]) -> Call:

@@ -183,7 +183,7 @@ class chord(Signature[Any]):
         sendings, members = header._spread(args, kwargs, options)
         known = app.GroupResult(group_id, members)
         if app.counts_chords:
-            sendings[0] = sendings[0]._replace(starts=start)
+            sendings[0] = sendings[0]._replace(starts=(start, *sendings[0].starts))
         else:
             sendings.append(app.chord_unlock(known, body, shared))
         return sendings, _after(result, known)
@@ -206,7 +206,7 @@ class chord(Signature[Any]):
             some["args"] = self.header["args"]
             waiting, results = some._spread(args, kwargs, options, first=len(members))
             if not members and waiting:
-                waiting[0] = waiting[0]._replace(starts=start)
+                waiting[0] = waiting[0]._replace(starts=(start, *waiting[0].starts))
             members += results
         if not members:
             send(app, body.sendings(([],), None, **shared), connection)

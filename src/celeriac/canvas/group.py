@@ -89,7 +89,9 @@ class group(Signature[list[Any]]):
         return at_least(self.tasks, 1)
 
     def _copied(self, args: Any, kwargs: Any, options: Any) -> Signature[list[Any]]:
-        made = group([task.clone() for task in self.tasks], app=self._app, **options)
+        tasks: Any = self.tasks
+        copies = tasks.clone() if isinstance(tasks, Stream) else [task.clone() for task in tasks]
+        made = group(copies, app=self._app, **options)
         made["args"] = tuple(args)
         made["immutable"] = self["immutable"]
         return made
@@ -177,7 +179,7 @@ class group(Signature[list[Any]]):
                 else:
                     merged_args, merged_kwargs, task_id = task["args"], task["kwargs"], next(new_ids)
                     merged = {**options, "group_index": index, "task_id": task_id}
-                fields = (task["task"], merged_args, merged_kwargs, merged, None)
+                fields = (task["task"], merged_args, merged_kwargs, merged, ())
                 sendings.append(_new_sending(Sending, fields))
                 results.append(make_result(task_id, None, None, app))
             else:

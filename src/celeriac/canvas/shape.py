@@ -25,13 +25,13 @@ class Start(NamedTuple):
 
 class Sending(NamedTuple):
     """One message to be: `options` are those of `apply_async`, `task_id` is always among them. `starts`: the
-    chord that has to be made known to its store before."""
+    chords that have to be made known to their store before."""
 
     task: str
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     options: dict[str, Any]
-    starts: Start | None = None
+    starts: tuple[Start, ...] = ()
 
 
 def as_list(value: Any) -> list[Any]:
