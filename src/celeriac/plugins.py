@@ -162,6 +162,9 @@ _AZURE_BACKEND: Final = Plugin(
         "azureblockblob_read_timeout",
     ),
 )
+_TYRANT_BACKEND: Final = Plugin(
+    "celeriac.backends.tyrant:TyrantBackend", "", ("tyrant_host", "tyrant_port", "result_serializer")
+)
 _RPC_BACKEND: Final = Plugin(
     "celeriac.backends.rpc:RpcBackend",
     "rabbitmq",
@@ -189,6 +192,7 @@ BACKENDS: Final[Mapping[str, Plugin]] = {
     "cache": _CACHE_BACKEND,
     "cache+": _CACHE_BACKEND,
     "cache+memory": _MEMORY_BACKEND,
+    "tyrant": _TYRANT_BACKEND,
     "file": _FILE_BACKEND,
     "fsspec+": _FSSPEC_BACKEND,
     "s3": _S3_BACKEND,

@@ -21,6 +21,7 @@ from tests.servers.redis import (
     find_redis,
     find_valkey,
 )
+from tests.servers.tyrant import TyrantServer
 
 __all__ = [
     "DynamoServer",
@@ -36,6 +37,7 @@ __all__ = [
     "RedisServer",
     "S3Server",
     "Server",
+    "TyrantServer",
     "ValkeyServer",
     "find_mariadb",
     "find_memcached",

@@ -93,6 +93,12 @@ _CACHE = (
             ("CELERY_CACHE_BACKEND_OPTIONS",)),
 )  # fmt: skip
 
+_TYRANT = (
+    Setting("tyrant_host", "str|None", None, HONOURED, "Only with result_backend = 'tyrant://'.",
+            ("TT_HOST",)),
+    Setting("tyrant_port", "int|str|None", None, HONOURED, "1978 if nothing is said.", ("TT_PORT",)),
+)  # fmt: skip
+
 _CASSANDRA = _absent("Cassandra", (
     ("cassandra_entry_ttl", "seconds|None", None), ("cassandra_keyspace", "str|None", None),
     ("cassandra_port", "int|str|None", None), ("cassandra_read_consistency", "str|None", None),
@@ -156,6 +162,6 @@ _DOCUMENT_KEYS = tuple(
 )  # fmt: skip
 
 STORES: tuple[Setting, ...] = (
-    *_REDIS, *_REDIS_PARTS, *_BROKER_PARTS, *_DATABASE, *_CACHE, *_CASSANDRA, *_CLOUD, *_DOCUMENTS,
+    *_REDIS, *_REDIS_PARTS, *_BROKER_PARTS, *_DATABASE, *_CACHE, *_TYRANT, *_CASSANDRA, *_CLOUD, *_DOCUMENTS,
     *_DOCUMENT_KEYS,
 )  # fmt: skip
