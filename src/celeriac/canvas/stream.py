@@ -52,6 +52,12 @@ class Stream(Sequence[Any]):
             self._open = False
         return self._read
 
+    def clone(self) -> Sequence[Any]:
+        """Copies of the items; of one that nobody has read from, a stream of them."""
+        if self.untouched:
+            return Stream(self, lambda item: item.clone())
+        return [item.clone() for item in self]
+
     def parts(self, size: int) -> Iterator[list[Any]]:
         """All items in lists of at most `size`. What was not read yet is not kept: the stream is empty
         afterwards."""

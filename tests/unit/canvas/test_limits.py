@@ -54,3 +54,47 @@ def test_fifty_layers(app: Celeriac, layer: str) -> None:
         frozen.freeze()
         assert frozen.apply().get() is not None
     assert sizes[1] < 2.2 * sizes[0]  # a layer more is a layer's bytes more
+
+
+def sizes(app: Celeriac, canvas: Signature[Any]) -> list[int]:
+    """Bytes of the bodies of all messages that a canvas sends first, and of what its chords keep."""
+    canvas.apply_async()
+    found = [len(message.body) for message in app.broker.browse("celery", 100_000)]  # type: ignore[union-attr]
+    app.broker.purge("celery")
+    return found
+
+
+def test_a_chord_of_ten_thousand(app: Celeriac) -> None:
+    t = app.tasks["t"]
+    found = sizes(app, chord([t.si() for _ in range(10_000)], t.si()))
+    assert len(found) == 10_000
+    assert max(found) < 500
+    # A body that is large is in the store, once, and not in every member.
+    body = t.si(*range(1000))
+    assert max(sizes(app, chord([t.si() for _ in range(10)], body))) < 1500
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_chain_of_a_hundred_groups(app: Celeriac, first: bool) -> None:
+    t = app.tasks["t"]
+    largest, total = [], []
+    for count in (50, 100):
+        groups = [group(t.si() for _ in range(10)) for _ in range(count)]
+        found = sizes(app, chain(*([t.si()] if first else []), *groups))
+        largest.append(max(found))
+        total.append(sum(found))
+    per_task = len(dumps(t.si().set(task_id="0" * 36, reply_to="0" * 36, group_index=0)))
+    assert largest[1] < 1500 * per_task
+    assert largest[1] < 2.2 * largest[0]
+    assert total[1] < 2.2 * total[0]
+
+
+def test_chords_in_chords(app: Celeriac) -> None:
+    t = app.tasks["t"]
+    total = []
+    for depth in (25, 50):
+        made: Any = t.si()
+        for _ in range(depth):
+            made = chord([made, t.si()], t.si())
+        total.append(sum(sizes(app, made)))
+    assert total[1] < 2.2 * total[0]

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from celeriac import Celeriac
 from celeriac.canvas import Signature, chain, chord, group, signature
+from celeriac.canvas.chord import AT_ONCE
 from celeriac.canvas.stream import Stream, at_least
 from celeriac.wire.json import dumps
 
@@ -91,6 +93,39 @@ def test_what_is_read_stays(source: Source) -> None:
     made.link_error(Signature("errback"))
     assert all(task.options["link_error"] for task in made.tasks)
     assert source.made == 5
+
+
+def test_a_copy_has_members_of_its_own(source: Source) -> None:
+    made = group(source)
+    copy = made.clone()
+    assert source.made == 0
+    copy.tasks[0].set(countdown=3)  # type: ignore[attr-defined]
+    assert made.tasks[0].options == {}
+    assert made.clone().tasks == made.tasks  # type: ignore[attr-defined]
+
+
+def test_a_header_is_sent_while_it_is_made_and_can_be_sent_again() -> None:
+    app = Celeriac("stream", broker="memory://stream", backend="memory://stream", set_as_current=False)
+    waiting: list[int] = []
+
+    def members() -> Iterator[Signature[Any]]:
+        for n in range(count):
+            waiting.append(app.broker.depth("celery"))
+            yield Signature("t", (n,), app=app)
+
+    count = 2 * AT_ONCE + 10
+    try:
+        made = chord(members(), Signature("after", app=app), app=app)
+        result = made.apply_async()
+        assert len(result.parent) == count
+        assert waiting[-1] >= AT_ONCE
+        assert app.broker.depth("celery") == count
+        again = made.apply_async()
+        assert app.broker.depth("celery") == 2 * count
+        assert {one.id for one in again.parent}.isdisjoint(one.id for one in result.parent)
+    finally:
+        app.broker.purge("celery")
+        app.close()
 
 
 def test_one_that_is_walked_twice_at_once(source: Source) -> None:
