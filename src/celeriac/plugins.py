@@ -186,6 +186,17 @@ _CELERYS_GROUP: Final = "celery.result_backends"
 _CELERYS: Final = ("store_result", "get_task_meta", "forget")
 _ADAPTER: Final = "celeriac.app.foreign.adapter:ForeignBackend"
 
+#: Stores that Celery has and this package has not, by scheme.
+_CELERYS_OWN: Final = {
+    "arangodb": "celery.backends.arangodb:ArangoDbBackend",
+    "cassandra": "celery.backends.cassandra:CassandraBackend",
+    "consul": "celery.backends.consul:ConsulBackend",
+    "cosmosdbsql": "celery.backends.cosmosdbsql:CosmosDBSQLBackend",
+    "couchbase": "celery.backends.couchbase:CouchbaseBackend",
+    "couchdb": "celery.backends.couchdb:CouchBackend",
+    "riak": "celery.backends.riak:RiakBackend",
+}
+
 #: A key that ends in ``+`` is the beginning of a scheme.
 BACKENDS: Final[Mapping[str, Plugin]] = {
     "disabled": _DISABLED_BACKEND,
@@ -357,7 +368,7 @@ def _foreign(what: str, group: str, table: Mapping[str, Plugin], scheme: str, ur
     entry = installed.get(scheme) or installed.get(scheme.partition("+")[0])
     if entry is not None:
         return entry.load()
-    path = url.partition("://")[0]
+    path = url.partition("://")[0].partition("+")[0]
     if "." in path or ":" in path:
         try:
             return load_class(path)
@@ -366,6 +377,11 @@ def _foreign(what: str, group: str, table: Mapping[str, Plugin], scheme: str, ur
                 f"The {what} class {path!r} cannot be imported: {exc}. Write it as 'package.module:Class'; "
                 "the class is called with (url, options)."
             ) from exc
+    if table is BACKENDS and scheme in _CELERYS_OWN:
+        raise ImproperlyConfigured(
+            f"There is no result backend for '{scheme}://' here; Celery has one. If Celery is installed as "
+            f"well, its class can be used: result_backend = '{_CELERYS_OWN[scheme]}+{url}'."
+        )
     known = sorted({*table, *installed})
     close = difflib.get_close_matches(scheme, known, n=1)
     hint = f" Did you mean '{close[0]}://'?" if close else ""

@@ -15,7 +15,7 @@ from celeriac.app.foreign.adapter import ForeignBackend
 from celeriac.backends.base import BaseDictBackend, DisabledBackend, KeyValueStoreBackend, StoredResult
 from celeriac.conformance import ResultBackendContract
 from celeriac.contrib.testing.worker import start_worker
-from celeriac.exceptions import EncodeError
+from celeriac.exceptions import EncodeError, ImproperlyConfigured
 
 HERE = "tests.conformance.foreign_stores"
 
@@ -129,3 +129,28 @@ def test_the_names_are_where_celery_has_them() -> None:
     assert isinstance(off.backend, DisabledBackend)
     with pytest.raises(AttributeError, match="Nonsense"):
         getattr(__import__("celeriac.backends.base", fromlist=["base"]), "Nonsense")  # noqa: B009
+
+
+def test_stores_that_only_celery_has_are_named() -> None:
+    says = r"'celery\.backends\.cassandra:CassandraBackend\+cassandra://host'"
+    with pytest.raises(ImproperlyConfigured, match=says):
+        plugins.backend_from_url("cassandra://host")
+
+
+def test_a_result_can_be_marked_and_waited_for(app: Celeriac) -> None:
+    store: Any = app.backend._foreign()
+    store.mark_as_started("a", pid=1)
+    assert store.get_result("a") == {"pid": 1}
+    store.mark_as_failure("a", KeyError("x"), store_result=False)
+    assert store.get_state("a") == states.STARTED
+    store.mark_as_retry("a", KeyError("x"), traceback="text")
+    assert (store.get_status("a"), store.get_traceback("a")) == (states.RETRY, "text")
+    store.mark_as_done("a", [1])
+    assert store.wait_for("a", timeout=5)["result"] == [1]
+    assert store.wait_for_pending(app.AsyncResult("a"), timeout=5) == [1]
+    store.mark_as_revoked("b", "why")
+    with pytest.raises(store.TimeoutError):
+        store.wait_for("c", timeout=0)
+    assert store.task_result_exists("b")
+    assert not store.task_result_exists("c")
+    assert app.AsyncResult("b").state == states.REVOKED

@@ -199,24 +199,56 @@ class Backend:
     def forget(self, task_id: str) -> None:
         self._forget(task_id)
 
+    # What a task came to; with `store_result` false nothing is stored. Errbacks are called by workers.
+
     def mark_as_started(self, task_id: str, **meta: Any) -> Any:
         return self.store_result(task_id, meta, states.STARTED)
 
-    def mark_as_done(self, task_id: str, result: Any, request: Any = None, **options: Any) -> None:
-        self.store_result(task_id, result, options.get("state", states.SUCCESS), request=request)
+    def mark_as_done(
+        self,
+        task_id: str,
+        result: Any,
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.SUCCESS,
+    ) -> None:
+        if store_result:
+            self.store_result(task_id, result, state, request=request)
 
     def mark_as_failure(
-        self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, **options: Any
+        self,
+        task_id: str,
+        exc: Any,
+        traceback: Any = None,
+        request: Any = None,
+        store_result: bool = True,
+        call_errbacks: bool = True,
+        state: str = states.FAILURE,
     ) -> None:
-        self.store_result(task_id, exc, options.get("state", states.FAILURE), traceback, request=request)
+        if store_result:
+            self.store_result(task_id, exc, state, traceback=traceback, request=request)
 
     def mark_as_retry(
-        self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, **options: Any
-    ) -> Any:
-        return self.store_result(task_id, exc, states.RETRY, traceback, request=request)
+        self,
+        task_id: str,
+        exc: Any,
+        traceback: Any = None,
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.RETRY,
+    ) -> None:
+        self.mark_as_failure(task_id, exc, traceback, request, store_result, state=state)
 
-    def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, **options: Any) -> None:
-        self.store_result(task_id, exceptions.TaskRevokedError(reason), states.REVOKED, request=request)
+    def mark_as_revoked(
+        self,
+        task_id: str,
+        reason: str = "",
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.REVOKED,
+    ) -> None:
+        exc = exceptions.TaskRevokedError(reason)
+        self.mark_as_failure(task_id, exc, None, request, store_result, state=state)
 
     def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> None:
         """Let what waits for a chord's body see that it failed."""
@@ -308,10 +340,25 @@ class SyncBackendMixin:
             time.sleep(interval)
 
     def wait_for_pending(
-        self, result: Any, timeout: float | None = None, interval: float = 0.5, **options: Any
+        self,
+        result: Any,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        on_message: Callable[[Any], Any] | None = None,
+        on_interval: Callable[[], Any] | None = None,
+        callback: Callable[[str, Any], Any] | None = None,
+        propagate: bool = True,
     ) -> Any:
         """The value of `result`, when it is there."""
-        return result.get(timeout=timeout, interval=interval, propagate=options.get("propagate", True))
+        return result.get(
+            timeout=timeout,
+            interval=interval,
+            on_message=on_message,
+            on_interval=on_interval,
+            callback=callback,
+            propagate=propagate,
+        )
 
 
 class BaseBackend(Backend, SyncBackendMixin):
