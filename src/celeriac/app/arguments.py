@@ -17,7 +17,8 @@ _UNBOUNDED: Final = 1 << 30
 class Arguments:
     """What one function takes.
 
-    `fewest` and `most` are the numbers of positional arguments with which a call without keywords is right.
+    `fewest` and `most` are the numbers of positional arguments with which a call without keywords is right;
+    `positional` is how many it can take at all.
 
     Example:
         >>> Arguments(lambda x, y=1: None, "add").check((1, 2, 3), {})
@@ -26,7 +27,7 @@ class Arguments:
         TypeError: add() takes from 1 to 2 positional arguments but 3 were given; nothing was sent
     """
 
-    __slots__ = ("fewest", "most", "name", "signature")
+    __slots__ = ("fewest", "most", "name", "positional", "signature")
 
     def __init__(self, fun: Callable[..., Any], name: str, *, bound: bool = False) -> None:
         self.name = name
@@ -42,6 +43,7 @@ class Arguments:
         kinds = {p.kind for p in signature.parameters.values()}
         self.fewest = sum(p.default is p.empty for p in positional)
         self.most = _UNBOUNDED if inspect.Parameter.VAR_POSITIONAL in kinds else len(positional)
+        self.positional = self.most
         if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in signature.parameters.values()):
             self.fewest, self.most = 1, 0  # never right without keywords
 

@@ -119,7 +119,7 @@ def takes_failure(app: Celeriac, errback: Signature[Any]) -> bool:
     task = app.tasks.get(errback.task)
     if errback.immutable or errback.subtask_type is not None:
         return False
-    return task is not None and task.arguments.most > 1
+    return task is not None and task.arguments.positional > 1
 
 
 def errback_sendings(

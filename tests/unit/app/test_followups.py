@@ -90,6 +90,15 @@ def test_errbacks_with_several_parameters_get_the_failure(app: Celeriac) -> None
     assert isinstance(exc, KeyError | RemoteError)
 
 
+def test_an_errback_may_need_keywords_besides(app: Celeriac) -> None:
+    @app.task(name="errback")
+    def errback(request: Any, exc: Any, traceback: Any, *, extra: int) -> None: ...
+
+    app.finalize()
+    (call,), _, _ = follow(app, BAD, link_error=[errback.s(extra=5)])
+    assert call.name == "celeriac.errback"
+
+
 def test_immutable_errbacks_get_nothing(app: Celeriac, task: Any) -> None:
     calls, _, _ = follow(app, BAD, link_error=[task.si(7)])
     assert [call.args for call in calls] == [[7]]

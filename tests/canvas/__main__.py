@@ -1,0 +1,145 @@
+"""Random canvases on real workers, against the evaluator: a long run.
+
+`python -m tests.canvas --store redis --trees 500 --seed 7`: prints the seed, what differed, made smaller.
+`--celery`: the same trees on Celery 5.7 and Redis; what differs there is listed by kind.
+`--fault reject`: each tree has such a call; `--kills`: workers and their processes are killed meanwhile.
+
+Exits with 1 when anything differs (with `--celery`: never).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
+from tests.canvas.evaluate import evaluate
+from tests.canvas.generate import FAULTS, faulty, trees
+from tests.canvas.run import Seen, Stage, differences, minimised
+from tests.canvas.theirs import CeleryStage
+from tests.canvas.tree import Tree, leaves, show
+from tests.faults.ground import Ground
+from tests.faults.stores import KINDS
+
+#: Trees that are under way at the same time.
+BATCH = 40
+
+
+def sample(strategy: SearchStrategy[Tree], count: int, number: int) -> list[Tree]:
+    """`count` different trees, always the same for the same `number`."""
+    found: dict[Tree, None] = {}
+    for round_ in itertools.count():  # new beginnings: one long run of Hypothesis varies few trees
+        if len(found) >= count:
+            return list(found)[:count]
+
+        @seed(number * 1000 + round_)
+        @settings(
+            max_examples=12,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],
+        )
+        @given(strategy)
+        def draw(tree: Tree) -> None:
+            found.setdefault(tree)
+
+        draw()
+    raise AssertionError
+
+
+def main() -> int:
+    options = _options()
+    print(f"seed {options.seed}", flush=True)
+    strategy = faulty(options.fault) if options.fault else trees()
+    chosen = sample(strategy, options.trees, options.seed)
+    if options.celery:
+        return _celery(chosen, options)
+    folder = Path(tempfile.mkdtemp(prefix=f"celeriac-canvas-{options.store}-"))
+    began, wrong = time.monotonic(), 0
+    with ExitStack() as stack:
+        stage = Stage(Ground(options.store, folder, stack, seed=options.seed))
+        for at in range(0, len(chosen), BATCH):
+            batch = chosen[at : at + BATCH]
+            for tree, seen in zip(batch, stage.play(batch), strict=True):
+                if differences(evaluate(tree), seen):
+                    wrong += 1
+                    if wrong <= options.shown:
+                        _tell(stage, tree, seen)
+    calls = sum(map(leaves, chosen))
+    print(
+        f"{options.store}: {len(chosen)} trees, {calls:,} calls, {wrong} differ "
+        f"({time.monotonic() - began:.0f} s, seed {options.seed})"
+    )
+    if wrong:
+        print(f"Journal and logs: {folder}", file=sys.stderr)
+    else:
+        shutil.rmtree(folder)
+    return 1 if wrong else 0
+
+
+def _tell(stage: Stage, tree: Tree, seen: Seen) -> None:
+    def differs(candidates: Sequence[Tree]) -> list[bool]:
+        played = stage.play(candidates, 10)
+        return [bool(differences(evaluate(one), seen)) for one, seen in zip(candidates, played, strict=True)]
+
+    small = minimised(tree, differs)
+    again = stage.play([small], 10)[0]
+    print(show(small), *differences(evaluate(small), again), sep="\n    ", flush=True)
+    if small != tree:
+        print(f"    made smaller from {show(tree)}", *differences(evaluate(tree), seen), sep="\n        ")
+
+
+def _celery(chosen: list[Tree], options: argparse.Namespace) -> int:
+    """The same on Celery: how many differ in what, and the smallest trees of each kind that do."""
+    kinds: Mapping[str, list[str]] = defaultdict(list)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="celeriac-canvas-celery-")))
+        stage = CeleryStage(folder, stack)
+        for at in range(0, len(chosen), BATCH):
+            batch = chosen[at : at + BATCH]
+            for tree, seen in zip(batch, stage.play(batch), strict=True):
+                found = differences(evaluate(tree), seen, nodes=False)
+                kinds[_kind(found)].append("\n    ".join([show(tree), *found]))
+    for kind, texts in kinds.items():
+        if kind != "same":
+            print(f"-- {kind}", *sorted(texts, key=len)[: options.shown], sep="\n")
+    counts = ", ".join(f"{len(texts)} {kind}" for kind, texts in kinds.items())
+    print(f"celery: {len(chosen)} trees: {counts} (seed {options.seed})")
+    return 0
+
+
+def _kind(found: list[str]) -> str:
+    if not found:
+        return "same"
+    text = " ".join(found)
+    return "open for ever" if "PENDING" in text else "refused" if "Error: " in text else "another answer"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.canvas",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--store", choices=list(KINDS), default="redis")
+    parser.add_argument("--trees", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--fault", choices=FAULTS)
+    parser.add_argument("--celery", action="store_true", help="on Celery and Redis, in place of ours")
+    parser.add_argument("--shown", type=int, default=6, help="how many of those that differ")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
