@@ -381,7 +381,7 @@ def test_a_standby_is_promoted_under_load(journal: Journal, tmp_path: Path, clie
 
 
 def test_a_worker_that_may_not_wait_ends(journal: Journal, tmp_path: Path) -> None:
-    """`broker_connection_retry_on_startup` and `broker_connection_retry` are off: status 69, and why."""
+    """`broker_connection_retry` (`_on_startup`) is off, or the tries are counted: status 69, and why."""
     server = RedisServer()
     impatient = {"broker_transport_options": {"socket_timeout": 0.5}}
     try:
@@ -400,7 +400,17 @@ def test_a_worker_that_may_not_wait_ends(journal: Journal, tmp_path: Path) -> No
             server.kill()
             assert node.process is not None
             assert node.process.wait(20) == 69
-            assert "broker_connection_retry is off" in node.log
+            assert "broker_connection_retry allows no more" in node.log
+        server.start()
+        (tmp_path / "ready").unlink(missing_ok=True)
+        with worker(
+            tmp_path, journal, server.url, name="n3", broker_connection_max_retries=1, **impatient
+        ) as node:
+            until((tmp_path / "ready").exists, 20)
+            server.kill()
+            assert node.process is not None
+            assert node.process.wait(20) == 69  # after 2 s
+            assert "broker_connection_max_retries allows no more" in node.log
     finally:
         server.stop()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
     from celeriac.app.task import Task
 
-__all__ = ["KNOWN", "LIGHT", "Fields", "Prepared", "fields_of", "patience"]
+__all__ = ["KNOWN", "LIGHT", "Fields", "Prepared", "fields_of", "lasting", "patience"]
 
 #: Options that are written into the message as they are: option → argument of `write`.
 _WRITTEN: Final = {
@@ -111,6 +111,8 @@ LIGHT: Final = {
 _MODES: Final = {"transient": 1, "persistent": 2, None: 2}
 #: Seconds within which a publish without retries must succeed.
 _ONE_TRY: Final = 1.0
+#: Seconds that stand for ever: a day.
+_EVER: Final = 86_400.0
 
 
 class Fields(NamedTuple):
@@ -245,15 +247,42 @@ def _listed(value: Any) -> list[Any] | None:
 def patience(options: Mapping[str, Any], conf: Any) -> float:
     """Seconds that publishing may take: the call's `timeout`, else the setting.
 
-    A broker tries again until then. With `retry=False` (or no `max_retries` in the policy) and no `timeout`
-    of its own a call has one second: enough to replace a connection that has gone stale, and no more.
+    A broker tries again until then. A policy that somebody has chosen says how long instead (`lasting`),
+    within the setting if somebody has chosen that as well. With `retry=False` and no `timeout` of its own a
+    call has one second: enough to replace a connection that has gone stale, and no more.
     """
     limit = options.get("timeout")
     if limit is not None:
         return float(limit)
     seconds: float = conf.broker_publish_timeout
     retry = options.get("retry")
-    policy = options.get("retry_policy") or conf.task_publish_retry_policy
-    if retry is False or (retry is None and not conf.task_publish_retry) or policy.get("max_retries") == 0:
+    if retry is False or (retry is None and not conf.task_publish_retry):
         return min(seconds, _ONE_TRY)
-    return seconds
+    own = options.get("retry_policy")
+    if not own and not conf.value_set_for("task_publish_retry_policy"):
+        return seconds
+    chosen = lasting({**conf.task_publish_retry_policy, **(own or {})})
+    return min(seconds, chosen) if conf.value_set_for("broker_publish_timeout") else chosen
+
+
+def lasting(policy: Mapping[str, Any]) -> float:
+    """Seconds for which a retry policy goes on: its pauses, and one second for the tries themselves.
+
+    Example:
+        >>> lasting({"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1})
+        1.6
+        >>> lasting({"max_retries": None})  # for ever
+        86400.0
+    """
+    most = policy.get("max_retries")
+    if most is None:
+        return _EVER
+    pause, step = float(policy.get("interval_start", 1)), policy.get("interval_step", 1)
+    longest = policy.get("interval_max", 1) + pause
+    total = _ONE_TRY
+    for _ in range(most):
+        total += pause
+        pause = min(pause + step, longest)
+        if total >= _EVER:
+            return _EVER
+    return total

@@ -85,7 +85,7 @@ class Producer:
 
         self.app = app
         self.broker = app.broker
-        self.timeout: float = app.conf.broker_publish_timeout
+        self.timeout: float = patience({}, app.conf)
         self._result = AsyncResult
         self._joins_allowed = joins_allowed
         self._declared: set[str] = set()

@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 
 from celeriac import failpoints
 from celeriac.backends.base import ResultBackend
+from celeriac.backends.retrying import StoreDown, Storing
 from celeriac.brokers.base import (
     Broker,
     ConsumerSpec,
@@ -72,6 +73,7 @@ class Heart(threading.Thread):
         conclude: settlement for a delivery whose body was stopped (delivery, why, seconds).
         gone: result of a call that was acknowledged early and died (id, task name, why, seconds).
         store: names the broker's store, so that foreign ledgers are left alone.
+        storing: where their results go, with the user's policy for a store that is down.
         chords: does what such settlements owe to chords.
         machine: also look for the ledgers that killed workers left on this machine.
         living: gives the ledgers and pids of the children, where the broker has no leases.
@@ -91,6 +93,7 @@ class Heart(threading.Thread):
         on_revoked: Callable[[Sequence[str]], None],
         conclude: Conclude,
         gone: Gone,
+        storing: Storing | None = None,
         chords: Keeper | None = None,
         machine: bool = True,
         living: Callable[[], Sequence[tuple[Ledger, int]]] = tuple,
@@ -98,6 +101,8 @@ class Heart(threading.Thread):
         super().__init__(name="heart", daemon=True)
         self.broker = broker
         self.backend = backend
+        self._storing = storing or backend
+        self._bury_at = 0.0  # not before: the result store is down
         self.queues = tuple(queues)
         self.ttl = ttl
         self.store = store
@@ -168,6 +173,7 @@ class Heart(threading.Thread):
                 break
             if news is not None:
                 waiting.append(news)
+        self._bury_at = 0.0
         for death in self._bury_all(waiting):  # the next worker of this machine finds the ledger
             self._close(death.ledger, remove=False)
         if self.whereabouts is not None:
@@ -176,10 +182,16 @@ class Heart(threading.Thread):
                 self.broker.close()  # nobody needs to wait for the word of this home
 
     def _bury_all(self, deaths: Sequence[Death]) -> list[Death]:
-        """Lay them to rest; return those for which the broker could not be reached."""
+        """Lay them to rest; return those for which broker or result store could not be reached."""
+        if time.monotonic() < self._bury_at:
+            return list(deaths)
         for at, death in enumerate(deaths):
             try:
                 self._lay_to_rest(death)
+            except StoreDown as exc:
+                logger.error("Heart: cannot store yet what became of a child's tasks: %s", exc)
+                self._bury_at = time.monotonic() + exc.pause
+                return list(deaths[at:])
             except OperationalError as exc:
                 logger.error("Heart: cannot hand back yet what a child held: %s", exc)
                 return list(deaths[at:])
@@ -311,7 +323,7 @@ class Heart(threading.Thread):
         ]
         stored = [result for result in results if result is not None]
         if stored:
-            self.backend.store(stored)
+            self._storing.store(stored)
 
     def _conclude(
         self, consumer: str, queues: Sequence[str], stopped: Sequence[Running], verdicts: Mapping[str, str]
@@ -334,7 +346,7 @@ class Heart(threading.Thread):
         if self.chords is not None:
             settlements = self.chords.settle(settlements)
         if self.target is None:
-            self.backend.store([result for settlement in settlements for result in settlement.results])
+            self._storing.store([result for settlement in settlements for result in settlement.results])
             settlements = [settlement._replace(results=()) for settlement in settlements]
         deputy = self.broker.consumer(ConsumerSpec(consumer, queues, self.ttl, self.target))
         received = deputy.exchange(settlements, 0)

@@ -92,6 +92,7 @@ class InProcessWorker:
             on_revoked=self.processor.revoked.update,
             conclude=self.processor.stopped,
             gone=self.processor.gone,
+            storing=make_storing(app),
             chords=Keeper(app),
             machine=False,
         )

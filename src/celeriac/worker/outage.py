@@ -2,6 +2,7 @@
 
 1. `Outage.pause`: seconds before the next try, growing, with jitter: a fleet must not come back as one.
 2. One line when it begins, further ones at growing intervals, one when it is over.
+3. `patience`: for how long the settings let a worker wait for a lost broker.
 
 Not here: noticing it, and trying again (`courier.py`, `heart.py`, `child.py`).
 """
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Outage"]
+__all__ = ["Outage", "patience"]
 
 logger = logging.getLogger("celeriac.worker")
 
@@ -79,3 +80,20 @@ class Outage:
         if self._tell is not None:
             self._tell(False)
         logger.warning("%s for %.1f s; it is back.", self.what, lasted)
+
+
+def patience(retry: bool, most: int | None) -> float:
+    """Seconds for which a broker may be lost before the worker ends; infinity: it never does.
+
+    Args:
+        retry: the setting `broker_connection_retry`.
+        most: `broker_connection_max_retries`; None or 0: any number. Celery's worker pauses for 2 s, 4 s, …
+            30 s between its tries. Ours tries more often, and ends when that one would.
+
+    Example:
+        >>> patience(True, None), patience(True, 3), patience(True, 100), patience(False, 3)
+        (inf, 12.0, 2790.0, 0.0)
+    """
+    if not retry:
+        return 0.0
+    return float(sum(min(2 * turn, 30) for turn in range(1, most + 1))) if most else float("inf")

@@ -28,13 +28,14 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac import signals
 from celeriac.brokers.base import Delivery, Settlement
-from celeriac.worker.child import EXIT_FAILED, EXIT_LOST, make_processor, run_role
+from celeriac.worker.child import EXIT_FAILED, EXIT_LOST, make_processor, make_storing, run_role
 from celeriac.worker.children import Child
 from celeriac.worker.chords import Keeper
 from celeriac.worker.heart import Death, Heart
 from celeriac.worker.ledger import Ledger, ledger_folder
 from celeriac.worker.lifelines import Lifelines
 from celeriac.worker.options import WorkerOptions
+from celeriac.worker.outage import patience
 from celeriac.worker.readiness import ReadyFile
 from celeriac.worker.roster import Roster
 from celeriac.worker.signalling import Signals
@@ -94,6 +95,8 @@ class Supervisor:
         self._ready_file = ReadyFile(options.ready_file) if options.ready_file else None
         self._lifelines = Lifelines(not app.broker.capabilities.leases)
         self._last_step = time.monotonic()
+        conf = app.conf
+        self._patience = patience(conf.broker_connection_retry, conf.broker_connection_max_retries)
 
     # -- life ---------------------------------------------------------------------------------------------
 
@@ -147,6 +150,7 @@ class Supervisor:
             on_revoked=self._new_revoked.extend,
             conclude=conclude,
             gone=processor.gone,
+            storing=make_storing(self.app),
             chords=Keeper(self.app),
             living=self._ledgers,
         )
@@ -377,12 +381,15 @@ class Supervisor:
         self._give_up()
 
     def _give_up(self) -> None:
-        """With `broker_connection_retry = False` a lost broker ends the worker; somebody starts it again."""
-        lost = self._heart is not None and self._heart.outage.since is not None
-        if lost and not self.stopping and not self.app.conf.broker_connection_retry:
-            logger.critical("The broker is lost, and broker_connection_retry is off: the worker ends.")
-            self.exit_code = UNAVAILABLE
-            self._go_cold()
+        """A broker that is lost for longer than the settings allow ends the worker; somebody starts it
+        again."""
+        since = self._heart.outage.since if self._heart is not None else None
+        if since is None or self.stopping or time.monotonic() - since < self._patience:
+            return
+        setting = "broker_connection_max_retries" if self._patience else "broker_connection_retry"
+        logger.critical("The broker is lost, and %s allows no more: the worker ends.", setting)
+        self.exit_code = UNAVAILABLE
+        self._go_cold()
 
     def is_at_work(self) -> bool:
         """Started, not stopping, and in touch with the broker: the heart, and at least one child."""

@@ -384,10 +384,38 @@ def test_a_call_gives_up_within_its_time(app: Celeriac, add: Any, monkeypatch: p
         {"retry": False},
         {"retry_policy": {"max_retries": 0}},
         {"retry": True},
+        {"retry_policy": {"max_retries": 2, "interval_start": 0.5}},  # the rest is the setting's
+        {"retry_policy": {"max_retries": None}},
+        {"retry_policy": {"max_retries": 9}, "timeout": 2},
     ):
         with pytest.raises(OperationalError):
             add.apply_async((1,), **options)
-    assert timeouts == [5.0, 2, 1.0, 1.0, 5.0]
+    assert timeouts == [5.0, 2, 1.0, 1.0, 5.0, pytest.approx(2.2), 86_400.0, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        ({}, 5.0),
+        ({"broker_publish_timeout": 2.0}, 2.0),
+        ({"task_publish_retry": False}, 1.0),
+        ({"task_publish_retry_policy": {"max_retries": 20, "interval_start": 1, "interval_max": 1}}, 40.0),
+        (
+            {"task_publish_retry_policy": {"max_retries": 20}, "broker_publish_timeout": 3.0},
+            3.0,
+        ),
+    ],
+)
+def test_the_settings_say_how_long_a_plain_call_is_tried(
+    app: Celeriac, add: Any, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], seconds: float
+) -> None:
+    """`delay()`, its hot path, and `apply_async` with an option."""
+    timeouts: list[float | None] = []
+    monkeypatch.setattr(app.broker, "publish", lambda batch, timeout=None: timeouts.append(timeout))
+    app.conf.update(settings)
+    add.delay(1)
+    add.apply_async((1,), headers={"x": 1})
+    assert timeouts == [seconds, seconds]
 
 
 def in_a_fork(report: Callable[[], str]) -> str:

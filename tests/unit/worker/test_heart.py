@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from celeriac import Celeriac
+from celeriac.backends.retrying import Retrying
 from celeriac.brokers.base import ConsumerSpec, Delivery, Outgoing, Settlement, StoredResult
 from celeriac.exceptions import OperationalError
 from celeriac.wire.message import Message
@@ -239,3 +241,57 @@ def test_revoked_ids_are_told_once(scene: Scene) -> None:
     scene.heart._round(2.0)
     scene.heart._round(3.0)
     assert scene.revoked == ["a", "b"]
+
+
+# -- a result store that is down ----------------------------------------------------------------------------
+
+
+class Failing:
+    """A result store that fails so many times."""
+
+    def __init__(self, store: Any, times: int) -> None:
+        self.store_of, self.times, self.tries = store, times, 0
+
+    def store(self, batch: Sequence[StoredResult]) -> None:
+        self.tries += 1
+        if self.tries <= self.times:
+            raise OperationalError("down")
+        self.store_of.store(batch)
+
+
+@pytest.mark.parametrize(("times", "stored"), [(2, True), (9, False)])
+def test_results_of_dead_children_are_tried_as_often_as_the_user_said(
+    scene: Scene, times: int, stored: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`result_backend_max_retries` is 3: the fourth failure ends it, and the delivery is settled."""
+    failing = Failing(scene.app.backend, times)
+    scene.heart._storing = Retrying(failing, most=3, base=0.001, longest=0.002)  # type: ignore[arg-type]
+    scene.heart.target = None
+    scene.publish(1)
+    page, (late,) = scene.child("c", 1)
+    start(page, 0, late, "late", 2.0)
+    waiting: Sequence[Death] = [Death(page, True, {"late": "time limit"})]
+    deadline = time.monotonic() + 10
+    while waiting and time.monotonic() < deadline:
+        waiting = scene.heart._bury_all(waiting)
+    assert not waiting
+    assert failing.tries == (3 if stored else 4)
+    assert bool(scene.app.backend.load([str(late.tag)])) is stored
+    assert ("LOST" in caplog.text) is not stored
+    assert scene.crashes() == []
+
+
+def test_the_pause_before_the_next_try_is_kept(scene: Scene) -> None:
+    failing = Failing(scene.app.backend, 9)
+    scene.heart._storing = Retrying(failing, most=3, base=60.0, longest=60.0)  # type: ignore[arg-type]
+    scene.heart.target = None
+    scene.publish(1)
+    page, (late,) = scene.child("c", 1)
+    start(page, 0, late, "late", 2.0)
+    waiting: Sequence[Death] = [Death(page, True, {"late": "time limit"})]
+    for _ in range(3):
+        waiting = scene.heart._bury_all(waiting)
+    assert failing.tries == 1
+    scene.heart._bury_at = 0.0
+    scene.heart._storing = scene.app.backend
+    assert scene.heart._bury_all(waiting) == []
