@@ -49,7 +49,7 @@ class Bar:
         self._meter = meter
         self._shown = 0.0
         self._progress = Progress(
-            TextColumn("[bold]{task.description}", markup=True),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None, complete_style="green", finished_style="green"),
             TextColumn("{task.fields[position]}"),
             TimeElapsedColumn(),

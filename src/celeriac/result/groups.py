@@ -48,7 +48,7 @@ class GroupResult(ResultSet, kind="group"):
         """Save which results belong to the group, for `restore`."""
         app = self.app
         document = encode_group(self.as_tuple(), app.conf.result_serializer)
-        (backend or app.backend).save_group(str(self.id), document, app.conf.result_expires)
+        (backend or app.backend).save_group(str(self.id), document, app.result_ttl)
 
     def delete(self, backend: ResultBackend | None = None) -> None:
         """Undo `save`."""
