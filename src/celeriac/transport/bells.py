@@ -159,9 +159,11 @@ _senders: dict[int, socket.socket] = {}  # by process id: a forked child opens i
 def _sender() -> socket.socket | None:
     sender = _senders.get(os.getpid())
     if sender is None and _HAVE_SOCKETS:
-        sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        sender.setblocking(False)
-        _senders[os.getpid()] = sender
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        made.setblocking(False)
+        sender = _senders.setdefault(os.getpid(), made)
+        if sender is not made:  # another thread was first
+            made.close()
     return sender
 
 
