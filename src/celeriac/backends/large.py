@@ -54,6 +54,8 @@ class Large(Around):
         self, store: ResultBackend, second: ResultBackend, size: int, serializer: str = "json"
     ) -> None:
         super().__init__(store)
+        both = store.capabilities.expiry and second.capabilities.expiry
+        self.capabilities = store.capabilities._replace(expiry=both)
         self._second = second
         self._size = size
         self._serializer = serializer

@@ -73,7 +73,7 @@ class RpcBackend:
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.server = _server(url, options)
-        self._ttl: float | None = options.get("result_expires", 86_400.0)
+        self._ttl: float | None = options.get("result_expires", 86_400.0) or None
         self._delivery_mode = 2 if options.get("result_persistent") else 1
         kind = serialization.find(str(options.get("result_serializer") or "json"))
         self._content = kind.content_type, kind.content_encoding

@@ -125,8 +125,9 @@ class DatabaseBackend:
         return False
 
     def _fitting(self, row: TaskRow) -> TaskRow:
-        """Text that every database takes."""
+        """Text that every database takes, and for what is no document a date, by which it is deleted."""
         return row._replace(
+            date_done=self._now() if row.status is None and row.date_done is None else row.date_done,
             status=_clean(row.status, 50),
             traceback=_clean(row.traceback),
             name=_clean(row.name, WIDTH),
