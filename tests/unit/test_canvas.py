@@ -426,7 +426,7 @@ class TestGroup:
         first, second = sent(app)
         assert [link["immutable"] for link in first.callbacks or []] == [True]
         assert second.callbacks is None
-        assert first.errbacks == second.errbacks == [plain(add.si(6))]
+        assert first.errbacks == second.errbacks == [plain(add.s(6))]
         for option in ("link", "link_error"):
             with pytest.raises(TypeError, match="group cannot"):
                 both.apply_async(**{option: add.s(1)})
@@ -510,7 +510,7 @@ class TestChord:
         assert made.tasks[0].options == {}
         app.conf.task_allow_error_cb_on_chord_header = True
         made.link_error(add.s(3))
-        assert made.tasks[0].options["link_error"] == [add.si(3)]
+        assert made.tasks[0].options["link_error"] == [add.s(3)]
 
 
 class TestMaps:

@@ -232,10 +232,10 @@ class Signature(dict[str, Any], Generic[R_co]):
     # -- making others ---------------------------------------------------------------------------------------
 
     def clone(
-        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any
     ) -> Signature[R_co]:
         """A copy, with more arguments and options."""
-        merged_args, merged_kwargs, merged = self._merge(args, kwargs, options)
+        merged_args, merged_kwargs, merged = self._merge(args, kwargs, opts)
         return self._copied(merged_args, dict(merged_kwargs), copy.deepcopy(dict(merged)))
 
     partial = clone

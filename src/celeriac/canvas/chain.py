@@ -207,9 +207,18 @@ class chain(Signature[Any]):
         """
         if not self.tasks:
             return None
-        app = self.app
-        if app.conf.task_always_eager:
-            return self.apply(args, kwargs, **options)
+        run = self.apply if self.app.conf.task_always_eager else self.run
+        return run(args, kwargs, **options)
+
+    def run(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send it, whatever `task_always_eager` says."""
+        if not self.tasks:
+            return None
         steps, result = self._prepared(options)
         sent = steps[0].apply_async(self._first_args(args), kwargs, **options)
         return sent if len(steps) == 1 and len(self.tasks) == 1 else result

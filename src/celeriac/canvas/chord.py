@@ -136,6 +136,24 @@ class chord(Signature[Any]):
             parent.add_trail(result)
         return result
 
+    def run(
+        self,
+        header: Any,
+        body: Any,
+        partial_args: Iterable[Any],
+        app: Celeriac | None = None,
+        eager: bool = False,
+        task_id: str | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send another header and body; of Celery's options, those that say how members are polled for are
+        settings here."""
+        for polling in ("interval", "countdown", "max_retries", "header_delay"):
+            options.pop(polling, None)
+        made = chord(header, maybe_signature(body, app, clone=True), app=app or self._app)
+        return (made.apply if eager else made.apply_async)(partial_args, kwargs, task_id=task_id, **options)
+
     def sendings(self, args: Any = None, kwargs: Any = None, **options: Any) -> list[Sending]:
         """The messages of all members; the first of them says that the chord begins."""
         made, kwargs, shared = self._made(kwargs, options)

@@ -240,14 +240,13 @@ class group(Signature[list[Any]]):
 
     _freeze = freeze
 
-    def link(self, callback: Any) -> Any:
+    def link(self, sig: Any) -> Any:
         """Link the first member. A chord (``group | callback``) is what waits for all of them."""
-        return self.tasks[0].link(maybe_signature(callback, clone=True).set(immutable=True))
+        return self.tasks[0].link(maybe_signature(sig, clone=True).set(immutable=True))
 
-    def link_error(self, errback: Any) -> Any:
+    def link_error(self, sig: Any) -> Any:
         """Link every member."""
-        errback = maybe_signature(errback, clone=True).set(immutable=True)
-        return tuple(task.link_error(errback.clone()) for task in self.tasks)
+        return tuple(task.link_error(maybe_signature(sig, clone=True)) for task in self.tasks)
 
     def set_immutable(self, immutable: bool) -> None:
         for task in self.tasks:

@@ -23,7 +23,8 @@ class _OverItems(Signature[list[Any]]):
 
     builtin: ClassVar[str] = ""
 
-    def __init__(self, task: Any, it: Iterable[Any], app: Celeriac | None = None, **options: Any) -> None:
+    def __init__(self, task: Any, it: Iterable[Any], **options: Any) -> None:
+        app: Celeriac | None = options.pop("app", None)
         parts = {"task": _signature_of(task, app), "it": list(it)}
         super().__init__(
             self.builtin, (), parts, subtask_type=self.subtask_kind, immutable=True, app=app, options=options
@@ -43,6 +44,10 @@ class _OverItems(Signature[list[Any]]):
         cls, parts: Mapping[str, Any], app: Celeriac | None, options: Mapping[str, Any]
     ) -> Signature[Any]:
         return cls(maybe_signature(parts["task"], app), parts["it"], app=app, **options)
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:  # type: ignore[override]
+        """Send it; the arguments are its task and items, whatever is given here."""
+        return super().apply_async(args, kwargs, **opts)
 
     @property
     def app(self) -> Any:
@@ -78,12 +83,10 @@ class chunks(_OverItems):
     subtask_kind: ClassVar[str | None] = "chunks"
     builtin = "celery.chunks"
 
-    def __init__(
-        self, task: Any, it: Iterable[Any], n: int, app: Celeriac | None = None, **options: Any
-    ) -> None:
+    def __init__(self, task: Any, it: Iterable[Any], n: int, **options: Any) -> None:
         if n < 1:
             raise ValueError(f"chunks must have at least one item, not {n}")
-        super().__init__(task, it, app=app, **options)
+        super().__init__(task, it, **options)
         self["kwargs"]["n"] = n
 
     @classmethod
@@ -110,11 +113,9 @@ class chunks(_OverItems):
     def __call__(self, **options: Any) -> Any:
         return self.apply_async(**options)
 
-    def apply_async(
-        self, args: Any = None, kwargs: Any = None, route_name: str | None = None, **options: Any
-    ) -> Any:
+    def apply_async(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:  # type: ignore[override]
         """Send all parts in one batch; returns a `GroupResult`."""
-        return self.group().apply_async(args, kwargs, **{**self["options"], **options})
+        return self.group().apply_async(args, kwargs, **{**self["options"], **opts})
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         return self.group().apply(args, kwargs, **options)
