@@ -100,6 +100,31 @@ def errback(failed: str) -> None:
     note("errback", failed)
 
 
+@app.task(name="dies")
+def dies() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+# -- chords -----------------------------------------------------------------------------------------------
+
+
+@app.task(name="replaced", bind=True)
+def replaced(self: Any, x: int) -> Any:
+    return self.replace(add.s(x, 1))
+
+
+@app.task(name="adds_more", bind=True)
+def adds_more(self: Any, x: int) -> int:
+    self.add_to_chord(add.s(x, 100))
+    return x
+
+
+@app.task(name="body")
+def body(values: list[Any]) -> list[Any]:
+    note("body", len(values))
+    return values
+
+
 # -- time limits ------------------------------------------------------------------------------------------
 
 

@@ -144,15 +144,10 @@ def _member(
         return []
     counted = body.get("counted")
     payload = results.encode_part(task_id, state, value, app.conf.result_serializer)
-    part = Part(
-        chord_id,
-        task_id,
-        index if type(index) is int else None,
-        payload,
-        counted if type(counted) is int else 0,
-        _ttl(app),
-        bool(body.get("added")),
-    )
+    added = bool(body.get("added"))
+    position = index + 0.5 * added if type(index) is int else None
+    size = counted if type(counted) is int else 0
+    part = Part(chord_id, task_id, position, payload, size, _ttl(app), added)
     return [Member(part, body, root_id)]
 
 

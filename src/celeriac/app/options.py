@@ -159,6 +159,8 @@ def fields_of(
     fields: dict[str, Any] = {
         written: options[option] for option, written in _WRITTEN.items() if options.get(option) is not None
     }
+    if fields.get("chord") == {}:  # frozen as a member of one that is polled for
+        del fields["chord"]
     fields["id"] = options.get("task_id") or new_id()
     fields["callbacks"] = _listed(options.get("link"))
     fields["errbacks"] = _listed(options.get("link_error"))

@@ -153,7 +153,8 @@ class Part(NamedTuple):
     Attributes:
         chord_id: see `Opening`.
         task_id: the member; what is counted.
-        position: its index in the header; None: after all that have one.
+        position: its index in the header, with a half for one that was added by the member there; None: after
+            all that have one.
         payload: its state and value, encoded (`wire/results.py`); opaque to stores.
         size: how many members there are, as this one's message says it; 0: it does not say. A chord that
             is not known to the store (it never was, or was forgotten) is opened by it when it is not 0.
@@ -163,7 +164,7 @@ class Part(NamedTuple):
 
     chord_id: str
     task_id: str
-    position: int | None
+    position: float | None
     payload: bytes
     size: int = 0
     ttl: float | None = None

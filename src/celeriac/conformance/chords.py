@@ -17,7 +17,7 @@ __all__ = ["ChordContract"]
 
 
 def part(
-    task_id: str, position: int | None = None, *, chord: str = "c", value: Any = None, **more: Any
+    task_id: str, position: float | None = None, *, chord: str = "c", value: Any = None, **more: Any
 ) -> Part:
     """The arrival of a member that succeeded with `value`, its own id unless given."""
     payload = encode_part(task_id, "SUCCESS", task_id if value is None else value)
@@ -174,10 +174,10 @@ class ChordContract(StoreKit):
         chords.grow_chord("c", ["x"])
         chords.grow_chord("c", ["x"])
         assert list(chords.arrive([part("a", 0), part("b", 1)])) == [False, False]
-        assert list(chords.arrive([part("x", None)])) == [True]
+        assert list(chords.arrive([part("x", 0.5)])) == [True]
         chord = chords.load_chord("c")
         assert chord is not None
-        assert list(chord.payloads) == payloads("a", "b", "x")
+        assert list(chord.payloads) == payloads("a", "x", "b")
 
     def test_an_addition_that_is_faster_than_the_word_of_it_completes_nothing(
         self, chords: ChordStore

@@ -70,7 +70,7 @@ class PostgresChords:
             self._arrive,
             byteas(keys),
             byteas(ids),
-            int8s([_LAST if part.position is None else part.position for part in parts]),
+            int8s([_LAST if part.position is None else int(part.position * 2) for part in parts]),
             byteas([part.payload for part in parts]),
             int8s([part.size for part in parts]),
             float8s([part.ttl for part in parts]),
