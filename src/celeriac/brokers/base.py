@@ -50,6 +50,7 @@ from celeriac.wire.message import Message, Unreadable
 
 __all__ = [
     "ACK",
+    "COPIED",
     "CRASHED",
     "DEAD",
     "DONE",
@@ -109,6 +110,8 @@ CRASHED: Final = "crashed"
 #: ``ended:time limit:30.0`` or ``ended:terminated``: its node killed the process to end it. The rest behind
 #: this prefix becomes `Delivery.ended`.
 ENDED: Final = "ended:"
+#: Its process died while it published a copy that takes its place: nobody knows whether that is stored.
+COPIED: Final = "copied"
 #: Somebody is about to find out: ask again.
 UNSURE: Final = "unsure"
 #: (queue, tag) of a delivery.
@@ -259,6 +262,9 @@ class Trail(Protocol):
 
     def took(self, tags: Iterable[int]) -> None:
         """These arrived: held by this process from now on, handed over or not."""
+
+    def copying(self, tags: Iterable[int]) -> None:
+        """Copies that take their place are published next; `concluded` follows, or `took` if that failed."""
 
     def concluded(self, tags: Iterable[int]) -> None:
         """All that these owe is stored and published; their acknowledgements are written next."""

@@ -19,6 +19,7 @@ from celeriac.wire.message import Message, Unreadable
 
 __all__ = [
     "AGAIN",
+    "BY_COPY",
     "CRASHES",
     "DEAD_AT",
     "DEAD_QUEUE",
@@ -38,6 +39,8 @@ __all__ = [
 CRASHES: Final = "x-celeriac-crashes"
 #: This copy was published because nobody knew whether the first one was stored: ask before it runs.
 AGAIN: Final = "x-celeriac-again"
+#: Its value where the first one was to take the place of a delivery: it is before this one in its queue.
+BY_COPY: Final = 2
 #: This copy waited because the message was running elsewhere: ask again before it runs. Value: how often.
 PARKED: Final = "x-celeriac-parked"
 #: Epoch seconds before which it must not run, where that is further away than the delay queues reach.

@@ -21,15 +21,17 @@ from celeriac.worker.ledger import TRAIL_SIZE, Ledger
 if TYPE_CHECKING:
     from celeriac.worker.roster import Roster
 
-__all__ = ["CONCLUDED", "DROPPED", "TOOK", "LedgerTrail", "last_steps"]
+__all__ = ["CONCLUDED", "COPYING", "DROPPED", "TOOK", "LedgerTrail", "last_steps"]
 
 TOOK: Final = 0
 CONCLUDED: Final = 1
 DROPPED: Final = 2
+COPYING: Final = 3
 
 _TAG: Final = (1 << TAG_BITS) - 1
 _CONCLUDED: Final = CONCLUDED << TAG_BITS
 _DROPPED: Final = DROPPED << TAG_BITS
+_COPYING: Final = COPYING << TAG_BITS
 
 
 class LedgerTrail:
@@ -44,6 +46,9 @@ class LedgerTrail:
 
     def took(self, tags: Iterable[int]) -> None:
         self._write(tags, 0)
+
+    def copying(self, tags: Iterable[int]) -> None:
+        self._write(tags, _COPYING)
 
     def concluded(self, tags: Iterable[int]) -> None:
         self._write(tags, _CONCLUDED)

@@ -18,10 +18,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
-from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, UNSURE, Fate, Place, Word
+from celeriac.brokers.base import COPIED, CRASHED, DONE, ENDED, INNOCENT, RUNNING, UNSURE, Fate, Place, Word
 from celeriac.worker.home import Memory, neighbours
 from celeriac.worker.ledger import Ledger, Running
-from celeriac.worker.trail import CONCLUDED, TOOK, last_steps
+from celeriac.worker.trail import CONCLUDED, COPYING, TOOK, last_steps
 
 __all__ = ["Whereabouts", "fates", "lives"]
 
@@ -55,7 +55,9 @@ def fates(
     settled = [tag for tag, step in steps.items() if step == CONCLUDED]
     found.update(dict.fromkeys(settled if alive else settled[-SETTLED:], DONE))
     for tag, step in steps.items():
-        if step != CONCLUDED:
+        if step == COPYING:
+            found[tag] = RUNNING if alive else COPIED
+        elif step != CONCLUDED:
             found[tag] = held if step == TOOK else INNOCENT
     found.update((tag, DONE) for _, tag in ledger.unsettled())
     for run in ledger.running():
@@ -241,7 +243,7 @@ class Whereabouts:
 def _weight(word: Word) -> int:
     """Which of the words of one node counts: a copy's name is never used again after the end of it."""
     fate = ENDED if word.fate.startswith(ENDED) else word.fate
-    return (INNOCENT, CRASHED, ENDED, DONE, UNSURE, RUNNING).index(fate)
+    return (INNOCENT, CRASHED, COPIED, ENDED, DONE, UNSURE, RUNNING).index(fate)
 
 
 def lives(pid: int) -> bool:

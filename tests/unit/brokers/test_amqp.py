@@ -13,10 +13,22 @@ from celeriac.brokers.amqp.inquiry import Inquiry
 from celeriac.brokers.amqp.publisher import Post, sendable
 from celeriac.brokers.amqp.replacing import replacement
 from celeriac.brokers.amqp.suspects import COMPANY, RUNNING_PAUSES, Doubtful, verdict
-from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, TAG_BITS, UNSURE, Outgoing, Word
+from celeriac.brokers.base import (
+    COPIED,
+    CRASHED,
+    DONE,
+    ENDED,
+    INNOCENT,
+    RUNNING,
+    TAG_BITS,
+    UNSURE,
+    Outgoing,
+    Word,
+)
 from celeriac.transport.amqp.url import parse
 from celeriac.transport.amqp.values import Arrival
-from celeriac.wire.amqp import AGAIN, CRASHES, MARKS, PARKED, RAW, body_tag, strip, tag_of
+from celeriac.utils.identity import delivery_tag
+from celeriac.wire.amqp import AGAIN, BY_COPY, CRASHES, MARKS, PARKED, RAW, body_tag, strip, tag_of
 from celeriac.wire.message import Message, Unreadable
 
 
@@ -177,6 +189,39 @@ def test_a_copy_that_goes_back_has_another_name_and_a_parked_one_the_same() -> N
     assert parked.countdown
 
 
+def test_a_copy_that_may_be_there_has_the_name_of_that_one() -> None:
+    message = task(delivery_tag())
+    first = copies.returned("celery", message)
+    again = replacement(Doubtful(1, "celery", 7, message, {}, 0, True), "copy")
+    assert isinstance(again, Post)
+    assert isinstance(first.message, Message)
+    assert isinstance(again.message, Message)
+    assert again.message.properties["message_id"] == first.message.properties["message_id"]
+    assert (again.routing_key, again.message.headers[AGAIN]) == ("celery", BY_COPY)
+    suspect = copies.suspect("celery", message, 1)
+    again = replacement(Doubtful(1, "celery", 7, message, {}, 1, True, is_suspect=True), "copy")
+    assert isinstance(again, Post)
+    assert isinstance(suspect.message, Message)
+    assert isinstance(again.message, Message)
+    assert again.message.properties["message_id"] == suspect.message.properties["message_id"]
+    assert (again.routing_key, again.message.headers[CRASHES]) == (suspect.routing_key, 1)
+
+
+def test_where_the_copy_cannot_be_known_the_delivery_runs() -> None:
+    for message in (task("somebody else's"), Unreadable("", b"")):
+        assert replacement(Doubtful(1, "celery", 7, message, {}, 0, True), "copy") is None
+
+
+def test_what_a_dead_process_gave_back_is_not_waited_for_long() -> None:
+    for value, seconds in ((1, copies.PARKS[-1]), (BY_COPY, copies.PARKS[0])):
+        one = Doubtful(1, "celery", 7, task(), {AGAIN: value}, 0, False, is_unread=True)
+        assert verdict(one, 0.0) == ("crash", "")
+        post = replacement(one, "crash")
+        assert isinstance(post, Outgoing)
+        assert post.countdown is not None
+        assert 0.5 * seconds < post.countdown < 1.5 * seconds
+
+
 # -- fates ------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +237,8 @@ def doubt(*words: Word, **options: object) -> Doubtful:
         ([Word(INNOCENT, 2.0), Word(CRASHED, 1.0)], ("crash", "")),
         ([Word(INNOCENT, 1.0), Word(CRASHED, 2.0)], ("run", "")),
         ([Word(INNOCENT, 0.0), Word(RUNNING, 5.0)], ("ask", "")),
+        ([Word(COPIED, 1.0), Word(CRASHED, 5.0)], ("copy", "")),
+        ([Word(COPIED, 1.0), Word(DONE, 5.0)], ("drop", "")),
     ],
 )
 def test_the_verdict_on_answers(words: list[Word], expected: tuple[str, str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.brokers.base import CRASHED, DONE, INNOCENT, QUARANTINE, RUNNING, Fate, Place, Word
+from celeriac.brokers.base import COPIED, CRASHED, DONE, INNOCENT, QUARANTINE, RUNNING, Fate, Place, Word
 from celeriac.worker import whereabouts
 from celeriac.worker.ledger import TRAIL_SIZE, Ledger
 from celeriac.worker.roster import Roster
@@ -53,6 +53,17 @@ def test_the_last_step_of_each_tag_is_found(make: Make) -> None:
     trail.concluded([2])
     trail.dropped([3])
     assert last_steps(page) == {1: TOOK, (1 << 62) - 1: TOOK, 2: CONCLUDED, 3: DROPPED}
+
+
+def test_what_was_being_copied_when_its_process_died_is_neither_here_nor_there(make: Make) -> None:
+    page = make("a")
+    trail = LedgerTrail(page)
+    trail.took([1, 2, 3])
+    trail.copying([1, 2, 3])
+    trail.concluded([2])
+    trail.took([3])
+    assert fates(page, alive=True) == {1: RUNNING, 2: DONE, 3: RUNNING}
+    assert fates(page) == {1: COPIED, 2: DONE, 3: INNOCENT}
 
 
 def test_the_trail_forgets_the_oldest_steps(make: Make) -> None:

@@ -222,6 +222,7 @@ class AmqpConsumer:
     def _pay(self, owing: Sequence[Settlement]) -> bool:
         """Publish what settlements owe; False when that must be tried again (then they are in `_later`)."""
         posts: list[Post | Outgoing] = []
+        copying: list[int] = []
         for end in owing:
             place = (end.queue, end.tag)
             if place in self._published:
@@ -233,6 +234,8 @@ class AmqpConsumer:
                 posts.append(copies.dead(end.queue, one.message, end.reason, one.crashes))
             elif end.verdict == REQUEUE and held is not None:  # adrift: it has gone back by itself
                 posts.append(self._copy(place, held))
+                copying.append(end.tag)
+        self._say_copying(copying)
         try:
             gives_back = any(end.verdict == REQUEUE for end in owing)
             lost = self._publisher.post(posts, time.monotonic() + self._server.timeout, careful=gives_back)
@@ -256,6 +259,8 @@ class AmqpConsumer:
             return False
         self._keep_until = time.monotonic() + KEEP
         self._intake.stock.restock((end.queue, end.tag))
+        if self._trail is not None:
+            self._trail.took([end.tag])
         return True
 
     def _acknowledge(self, places: Sequence[Place]) -> None:
@@ -276,6 +281,11 @@ class AmqpConsumer:
         if due and self._inquiry.tell([place for places in due for place in places]):
             self._news = [news for news in self._news if news[0] > now]
 
+    def _say_copying(self, tags: Sequence[int]) -> None:
+        """If this process dies now, nobody knows whether the copies of `tags` are stored."""
+        if self._trail is not None and tags:
+            self._trail.copying(tags)
+
     def _copy(self, place: Place, held: Held) -> Post:
         if held.crashes:
             return copies.suspect(place[0], held.message, held.crashes)
@@ -287,14 +297,18 @@ class AmqpConsumer:
         """The lane is busy for long: have nothing sent ahead, and give back what was."""
         intake = self._intake
         intake.pause()
-        posts = [copies.returned(one.queue, one.message) for one in intake.stock.waiting if not one.ended]
-        if not posts or time.monotonic() < self._keep_until:
+        waiting = [one for one in intake.stock.waiting if not one.ended]
+        if not waiting or time.monotonic() < self._keep_until:
             return
+        posts = [copies.returned(one.queue, one.message) for one in waiting]
+        self._say_copying([one.tag for one in waiting])
         try:
             self._publisher.post(posts, time.monotonic() + GIVE_BACK, careful=True)
         except OperationalError as exc:  # they stay here, which is better than to lose the connection
             logger.warning("Cannot give back %d messages that were sent ahead: %s", len(posts), exc)
             self._keep_until = time.monotonic() + KEEP
+            if self._trail is not None:
+                self._trail.took([one.tag for one in waiting])
             return
         self._acknowledge(intake.stock.hold_waiting())
         intake.flush()
@@ -303,13 +317,14 @@ class AmqpConsumer:
         intake, stock = self._intake, self._intake.stock
         intake.pause()
         stock.hold_waiting()
-        places = list(stock.held)
         deadline = time.monotonic() + FAREWELL
         if self._later:
             self._settle(self._later)
-        posts = [self._copy(place, stock.held[place]) for place in places if place in stock.held]
+        places = list(stock.held)
+        self._say_copying([tag for _, tag in places])
+        posts = [self._copy(place, stock.held[place]) for place in places]
         self._publisher.post(posts, deadline, careful=True)
-        self._acknowledge([place for place in places if place in stock.held])
+        self._acknowledge(places)
         intake.flush()
 
     def _lose(self) -> None:

@@ -2,7 +2,8 @@
 is acknowledged. Rejecting it instead would make it look like one that came back from a dead process, and
 would count as an attempt on quorum queues.
 
-1. `returned`: back to its queue, under a new name: nothing that was said of the old copy holds for it.
+1. `returned`: back to its queue, under a new name: nothing that was said of the old copy holds for it. Who
+   knows the old name knows the new one. `perhaps`: once more, and marked: nobody knows whether it is there.
 2. `suspect`: to the queue of those that have crashed a process, as far as anybody knows.
 3. `parked`: to the delay queues for a while, under its old name.
 4. `dead`, `revived`: to the dead letters, and back from there.
@@ -20,11 +21,33 @@ from celeriac.brokers.amqp import names
 from celeriac.brokers.amqp.publisher import Post, sendable
 from celeriac.brokers.base import DeadLetter, Outgoing
 from celeriac.transport.amqp.values import Arrival
-from celeriac.utils.identity import delivery_tag
-from celeriac.wire.amqp import CRASHES, DEAD_AT, DEAD_QUEUE, DEAD_REASON, PARKED, RAW, body_tag, strip
+from celeriac.utils.identity import successor, tagged_at
+from celeriac.wire.amqp import (
+    AGAIN,
+    BY_COPY,
+    CRASHES,
+    DEAD_AT,
+    DEAD_QUEUE,
+    DEAD_REASON,
+    PARKED,
+    RAW,
+    body_tag,
+    strip,
+)
 from celeriac.wire.message import Message, Unreadable
 
-__all__ = ["PARKS", "apart", "dead", "letter_of", "parked", "plain", "returned", "revived", "suspect"]
+__all__ = [
+    "PARKS",
+    "apart",
+    "dead",
+    "letter_of",
+    "parked",
+    "perhaps",
+    "plain",
+    "returned",
+    "revived",
+    "suspect",
+]
 
 #: Seconds that a message waits which is running elsewhere: the first time, the second, from then on.
 PARKS: Final = (1.0, 2.5, 5.0)
@@ -58,7 +81,7 @@ def _headed(message: Message | Unreadable, marks: dict[str, Any], *, rename: boo
         rename = True
     properties = dict(message.properties)
     if rename:
-        properties["delivery_tag"] = delivery_tag()
+        properties["delivery_tag"] = successor(properties.get("delivery_tag"))
     given = {name: value for name, value in marks.items() if value}
     return sendable(message._replace(headers={**message.headers, **given}, properties=properties))
 
@@ -67,6 +90,14 @@ def returned(queue: str, message: Message | Unreadable) -> Post:
     if isinstance(message, Unreadable):
         return Post("", queue, message, queue)
     return Post("", queue, _headed(message, {}), queue)
+
+
+def perhaps(queue: str, message: Message | Unreadable, crashes: int, *, is_suspect: bool) -> Post | None:
+    """The copy that may have been published before, under the same name; None when that cannot be known."""
+    if isinstance(message, Unreadable) or tagged_at(message.properties.get("delivery_tag")) is None:
+        return None
+    where = names.suspects_queue(queue) if is_suspect else queue
+    return Post("", where, _headed(message, {CRASHES: crashes, AGAIN: BY_COPY}), where)
 
 
 def suspect(
@@ -78,10 +109,10 @@ def suspect(
     return Post("", where, _headed(message, {CRASHES: crashes, **marks}, rename=rename), where)
 
 
-def apart() -> float:
+def apart(seconds: float = PARKS[-1]) -> float:
     """Seconds for a copy of a publish that was in doubt: not the same for two of them, which would meet again
     and again."""
-    return random.uniform(0.6, 1.4) * PARKS[-1]
+    return random.uniform(0.6, 1.4) * seconds
 
 
 def parked(

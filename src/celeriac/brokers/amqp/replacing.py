@@ -11,7 +11,7 @@ from celeriac.brokers.amqp import copies
 from celeriac.brokers.amqp.publisher import Post
 from celeriac.brokers.amqp.suspects import ASKS, Doubtful
 from celeriac.brokers.base import Outgoing
-from celeriac.wire.amqp import AGAIN, PARKED, count_of
+from celeriac.wire.amqp import AGAIN, BY_COPY, PARKED, count_of
 
 __all__ = ["replacement"]
 
@@ -21,6 +21,8 @@ def replacement(doubt: Doubtful, what: str, *, is_here: bool = False) -> Post | 
     no more. `is_here`: another copy of the same publish is at this consumer as well."""
     queue, message, crashes = doubt.queue, doubt.message, doubt.crashes
     times = count_of(doubt.marks, PARKED) + 1
+    if what == "copy":
+        return copies.perhaps(queue, message, crashes, is_suspect=doubt.is_suspect)
     if what == "park":
         again = {AGAIN: 1} if AGAIN in doubt.marks else {}
         return copies.parked(queue, message, crashes, times, copies.PARKS[min(times, 3) - 1], **again)
@@ -44,4 +46,9 @@ def replacement(doubt: Doubtful, what: str, *, is_here: bool = False) -> Post | 
         marks = {AGAIN: 1} if AGAIN in doubt.marks and not doubt.is_suspect else {}
         return copies.suspect(queue, message, crashes + 1, rename=False, **marks)
     # A publish was in doubt, and the first copy is not known anywhere: it may be waiting before this one.
-    return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1}) if times == 1 else None
+    if times > 1:
+        return None
+    # What a dead process gave back is before this copy in the same queue: somebody is about to read it.
+    by_copy = doubt.is_unread and doubt.marks.get(AGAIN) == BY_COPY
+    seconds = copies.apart(copies.PARKS[0] if by_copy else copies.PARKS[-1])
+    return copies.parked(queue, message, crashes, times, seconds, **{AGAIN: 1})

@@ -4,6 +4,7 @@
 2. `Doubts`: asks for all of them in one question, asks again, and decides (`Verdict`).
 3. `verdict`: the decision itself, pure.
 
+COPIED: the copy is published (again), marked, so that whoever gets it asks whether it has run.
 RUNNING asks again soon, and in the end the copy is parked for a while: it may run for hours. No home knows it
 (`Broker.attend`): it was sent ahead to a process that had not read it, and runs. Nobody knows it who can be
 reached: asked again, and longer when the connections were lost just now, since the nodes that know may still
@@ -23,12 +24,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from celeriac.brokers.amqp.inquiry import MOST, Inquiry
-from celeriac.brokers.base import CRASHED, DONE, ENDED, INNOCENT, RUNNING, UNSURE, Place, Word
+from celeriac.brokers.base import COPIED, CRASHED, DONE, ENDED, INNOCENT, RUNNING, UNSURE, Place, Word
 from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["Doubtful", "Doubts", "Verdict", "verdict"]
 
-Verdict = Literal["ask", "wait", "run", "drop", "end", "park", "crash"]
+Verdict = Literal["ask", "wait", "run", "drop", "end", "park", "crash", "copy"]
 
 #: Seconds for which answers to one question are waited for.
 PATIENCE: Final = 0.5
@@ -98,9 +99,11 @@ def verdict(doubt: Doubtful, now: float) -> tuple[Verdict, str]:
         if now < doubt.first_word + COMPANY:
             return "wait", ""
         youngest = min(doubt.words, key=lambda word: word.age)
+        if youngest.fate == COPIED:
+            return "copy", ""
         return ("crash", "") if youngest.fate == CRASHED and doubt.came_back else ("run", "")
-    if doubt.is_unread:
-        return "run", ""
+    if doubt.is_unread:  # where a publish was in doubt, that is no proof: the first copy may still come
+        return ("run", "") if doubt.came_back else ("crash", "")
     if now < doubt.ask_at:
         return "wait", ""
     return ("ask", "") if doubt.asks < doubt.patience else ("crash", "")
@@ -148,7 +151,7 @@ class Doubts:
         now = time.monotonic()
         asking: list[Doubtful] = []
         for doubt in list(self._open.values()):
-            if doubt.came_back and not doubt.words and doubt.asks and doubt.unsure != doubt.number:
+            if not doubt.words and doubt.asks and doubt.unsure != doubt.number:
                 doubt.is_unread = self.inquiry.all_homes(doubt.number)
             if doubt.asks >= doubt.patience and not doubt.words and now >= doubt.ask_at:
                 self._weigh(doubt, now)
@@ -204,7 +207,7 @@ class Doubts:
             if word.fate == UNSURE:
                 for doubt in doubts.get(place, ()):
                     doubt.unsure = doubt.number
-            if not word.fate.startswith((RUNNING, DONE, INNOCENT, CRASHED, ENDED)):
+            if not word.fate.startswith((RUNNING, DONE, INNOCENT, CRASHED, COPIED, ENDED)):
                 continue
             for doubt in doubts.get(place, ()):
                 if not doubt.words:
