@@ -19,8 +19,8 @@ HEAD = """# Result stores
 <!-- Written by `make reference` from what the classes declare. -->
 
 What each can do; which one to take and how to set it: [Results](../howto/results.md) and
-[More result stores](../howto/stores.md). Stores of other packages, and backends written for Celery:
-[Plugins](../howto/plugins.md).
+[More result stores](../howto/stores.md), [Files, buckets, memcached](../howto/files-and-caches.md). Stores of
+other packages, and those written for Celery: [Plugins](../howto/plugins.md).
 """
 
 FOOT = """
@@ -75,12 +75,16 @@ STORES = (
     Store("rpc", "rpc://", ("rpc",), "RabbitMQ"),
     Store("memcached", "cache+memcached://localhost", _CACHE, "memcached"),
     Store("files", "file:///tmp/results", ("file",), "a folder", _DELETED),
+    Store("Tokyo Tyrant (legacy)", "tyrant://localhost", ("tyrant",), "a stand-in", _DELETED, True),
     Store("object stores", "s3://bucket/results", _OBJECTS, "moto (an emulator of S3), memory"),
     Store("MongoDB", "mongodb://localhost", ("mongodb", "mongodb+srv"), "nx-27017 (an emulator)"),
     Store("DynamoDB", "dynamodb://@eu-west-1", ("dynamodb",), "moto (an emulator)"),
     Store(
         "Elasticsearch", "elasticsearch://localhost",
         ("elasticsearch", "elasticsearch+http", "elasticsearch+https"), "a stand-in of eight calls",
+    ),
+    Store(
+        "Tokyo Tyrant (legacy)", "tyrant://localhost", ("tyrant",), "a stand-in of its protocol", _DELETED, True
     ),
     Store("memory", "memory://", ("memory", "cache+memory"), "itself", ours=True),
     Store("disabled", "disabled://", ("disabled",), "itself", ours=True),

@@ -47,7 +47,7 @@ class Items:
 
 class TestDynamoDB(ResultBackendContract, ChordContract):
     backend_class = DynamoBackend
-    many = 500  # the emulator takes its time
+    many, crowds = 500, (3, 8)  # the emulator takes its time
 
     @pytest.fixture
     def url(self, dynamo_server: Any) -> str:

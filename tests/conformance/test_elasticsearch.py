@@ -20,6 +20,7 @@ from celeriac.backends.elasticsearch import ElasticBackend, place_of  # noqa: E4
 
 class TestElasticsearch(ResultBackendContract, ChordContract):
     backend_class = ElasticBackend
+    crowds = (3, 8)
 
     @pytest.fixture
     def url(self, elastic_server: Any) -> str:
