@@ -63,6 +63,18 @@ def error():
     return "no error"
 
 
+def progress():
+    """What a client sees of a task of ours that says how far it is."""
+    told = []
+    result = app.send_task("report", ("reading", 2.0))
+    deadline = time.time() + 20
+    while result.state != "PROGRESS" and time.time() < deadline:
+        time.sleep(0.02)
+    seen = [result.state, result.info]
+    result.get(timeout=20, on_message=lambda body: told.append(body["status"]))
+    return [*seen, result.state, told[-1:]]
+
+
 def retry():
     return app.send_task("flaky", ("peer",), {"until": 2, "countdown": 0}).get(timeout=20)
 

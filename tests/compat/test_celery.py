@@ -67,6 +67,11 @@ def test_their_client_sees_our_error(peer: Peer, ours: Node) -> None:
     assert peer("error") == ["ValueError", "no way", "FAILURE", True]
 
 
+def test_their_client_sees_our_progress(peer: Peer, ours: Node) -> None:
+    info = {"current": 1, "total": 10, "message": "reading"}
+    assert peer("progress") == ["PROGRESS", info, "SUCCESS", ["SUCCESS"]]
+
+
 def test_their_pickle_is_refused(peer: Peer, ours: Node, client: Celeriac) -> None:
     assert peer("pickled") == 4
     until(lambda: client.broker.stats(["faults"])[0].dead == 1, 5)

@@ -51,6 +51,19 @@ def witness(key, seconds=0.0):
     return os.getpid()
 
 
+@app.task(name="report", bind=True)
+def report(self, key, seconds=0.0, again=0):
+    """Says how far it is, sleeps, says it `again` times; who ran it."""
+    self.progress(1, 10, key)
+    note("start", key, os.getpid(), time.time())
+    time.sleep(seconds)
+    for number in range(again):
+        self.progress(number, again, str(os.getpid()))
+        time.sleep(0.02)
+    note("end", key, os.getpid(), time.time())
+    return os.getpid()
+
+
 @app.task(name="arecord")
 async def arecord(key, seconds=0.0):
     note("start", key, os.getpid(), time.time())
