@@ -75,16 +75,12 @@ STORES = (
     Store("rpc", "rpc://", ("rpc",), "RabbitMQ"),
     Store("memcached", "cache+memcached://localhost", _CACHE, "memcached"),
     Store("files", "file:///tmp/results", ("file",), "a folder", _DELETED),
-    Store("Tokyo Tyrant (legacy)", "tyrant://localhost", ("tyrant",), "a stand-in", _DELETED, True),
     Store("object stores", "s3://bucket/results", _OBJECTS, "moto (an emulator of S3), memory"),
     Store("MongoDB", "mongodb://localhost", ("mongodb", "mongodb+srv"), "nx-27017 (an emulator)"),
     Store("DynamoDB", "dynamodb://@eu-west-1", ("dynamodb",), "moto (an emulator)"),
     Store(
         "Elasticsearch", "elasticsearch://localhost",
         ("elasticsearch", "elasticsearch+http", "elasticsearch+https"), "a stand-in of eight calls",
-    ),
-    Store(
-        "Tokyo Tyrant (legacy)", "tyrant://localhost", ("tyrant",), "a stand-in of its protocol", _DELETED, True
     ),
     Store("memory", "memory://", ("memory", "cache+memory"), "itself", ours=True),
     Store("disabled", "disabled://", ("disabled",), "itself", ours=True),
