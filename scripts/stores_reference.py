@@ -75,6 +75,7 @@ STORES = (
     Store("rpc", "rpc://", ("rpc",), "RabbitMQ"),
     Store("memcached", "cache+memcached://localhost", _CACHE, "memcached"),
     Store("files", "file:///tmp/results", ("file",), "a folder", _DELETED),
+    Store("Tokyo Tyrant (legacy)", "tyrant://localhost", ("tyrant",), "a stand-in", _DELETED, True),
     Store("object stores", "s3://bucket/results", _OBJECTS, "moto (an emulator of S3), memory"),
     Store("MongoDB", "mongodb://localhost", ("mongodb", "mongodb+srv"), "nx-27017 (an emulator)"),
     Store("DynamoDB", "dynamodb://@eu-west-1", ("dynamodb",), "moto (an emulator)"),
