@@ -10,7 +10,6 @@ Exits with 1 when anything differs (with `--celery`: never).
 from __future__ import annotations
 
 import argparse
-import itertools
 import random
 import shutil
 import sys
@@ -21,11 +20,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis.strategies import SearchStrategy
 from tests.canvas.evaluate import evaluate
-from tests.canvas.generate import FAULTS, faulty, trees
-from tests.canvas.run import Seen, Stage, differences, minimised
+from tests.canvas.generate import FAULTS, faulty, sample, trees
+from tests.canvas.run import Killer, Seen, Stage, differences, minimised
 from tests.canvas.theirs import CeleryStage
 from tests.canvas.tree import Tree, leaves, show
 from tests.faults.ground import Ground
@@ -33,29 +30,6 @@ from tests.faults.stores import KINDS
 
 #: Trees that are under way at the same time.
 BATCH = 40
-
-
-def sample(strategy: SearchStrategy[Tree], count: int, number: int) -> list[Tree]:
-    """`count` different trees, always the same for the same `number`."""
-    found: dict[Tree, None] = {}
-    for round_ in itertools.count():  # new beginnings: one long run of Hypothesis varies few trees
-        if len(found) >= count:
-            return list(found)[:count]
-
-        @seed(number * 1000 + round_)
-        @settings(
-            max_examples=12,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate],
-        )
-        @given(strategy)
-        def draw(tree: Tree) -> None:
-            found.setdefault(tree)
-
-        draw()
-    raise AssertionError
 
 
 def main() -> int:
@@ -68,18 +42,23 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix=f"celeriac-canvas-{options.store}-"))
     began, wrong = time.monotonic(), 0
     with ExitStack() as stack:
-        stage = Stage(Ground(options.store, folder, stack, seed=options.seed))
+        ground = Ground(options.store, folder, stack, seed=options.seed)
+        kills = bool(options.kills)
+        stage = Stage(ground, workers=1 + kills, conf={"task_delivery_limit": 20} if kills else None)
+        killer = Killer(stage.nodes, ground.chance, options.kills)
         for at in range(0, len(chosen), BATCH):
             batch = chosen[at : at + BATCH]
-            for tree, seen in zip(batch, stage.play(batch), strict=True):
-                if differences(evaluate(tree), seen):
+            for tree, seen in zip(batch, stage.play(batch, options.patience, during=killer), strict=True):
+                if differences(evaluate(tree), seen, again=kills):
                     wrong += 1
-                    if wrong <= options.shown:
+                    if wrong <= options.shown and not kills:
                         _tell(stage, tree, seen)
+                    elif wrong <= options.shown:
+                        print(show(tree), *differences(evaluate(tree), seen, again=True), sep="\n    ")
     calls = sum(map(leaves, chosen))
     print(
-        f"{options.store}: {len(chosen)} trees, {calls:,} calls, {wrong} differ "
-        f"({time.monotonic() - began:.0f} s, seed {options.seed})"
+        f"{options.store}: {len(chosen)} trees, {calls:,} calls, {wrong} differ, "
+        f"{killer.kills} kills ({time.monotonic() - began:.0f} s, seed {options.seed})"
     )
     if wrong:
         print(f"Journal and logs: {folder}", file=sys.stderr)
@@ -90,11 +69,11 @@ def main() -> int:
 
 def _tell(stage: Stage, tree: Tree, seen: Seen) -> None:
     def differs(candidates: Sequence[Tree]) -> list[bool]:
-        played = stage.play(candidates, 10)
+        played = stage.play(candidates, 6)
         return [bool(differences(evaluate(one), seen)) for one, seen in zip(candidates, played, strict=True)]
 
     small = minimised(tree, differs)
-    again = stage.play([small], 10)[0]
+    again = stage.play([small], 6)[0]
     print(show(small), *differences(evaluate(small), again), sep="\n    ", flush=True)
     if small != tree:
         print(f"    made smaller from {show(tree)}", *differences(evaluate(tree), seen), sep="\n        ")
@@ -136,6 +115,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--trees", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     parser.add_argument("--fault", choices=FAULTS)
+    parser.add_argument("--kills", type=int, default=0, help="of workers and of their processes, at most")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds until all must have ended")
     parser.add_argument("--celery", action="store_true", help="on Celery and Redis, in place of ours")
     parser.add_argument("--shown", type=int, default=6, help="how many of those that differ")
     return parser.parse_args()

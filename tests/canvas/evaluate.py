@@ -5,10 +5,10 @@
 The rules are Celery's, as seen on Celery 5.7 with Redis, except where it leaves somebody waiting for ever, or
 gives values out of order; `docs/reference/canvas.md` lists these differences.
 
-- A chain: each step gets the value before it. A group with something behind it is a chord. What waits behind a
-  failure ends in the same state, without errbacks of its own.
-- A chord: the body gets the values of the header in order. If any member fails, what the body starts first ends
-  with `ChordError`, with its errbacks, and the rest of the body follows from that.
+- A chain: each step gets the value before it. A group with something behind it is a chord. What waits behind
+  a failure ends in the same state, without errbacks of its own.
+- A chord: the body gets the values of the header in order. If any member fails, the body ends with
+  `ChordError`: its first calls (of a chord: the header's and the body's) with their errbacks, all else without.
 - A link of a canvas is one of its last call, an errback one of all its steps; of a chord, of its body.
 - A replacement ends under the id of what it replaces, with its links, errbacks and whatever waits behind it.
 """
@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, TypeAlias
 
 from tests.canvas.tree import Chain, Chord, Errback, Group, Leaf, Tree, mark
 
-__all__ = ["Expected", "Failed", "Many", "Outcome", "Value", "evaluate", "lower"]
+__all__ = ["Expected", "Failed", "Many", "Outcome", "Value", "ends_in_group", "evaluate", "lower"]
 
 #: How often a call that kills its process each time is started (`task_delivery_limit`).
 DELIVERIES = 3
@@ -45,7 +45,7 @@ class Many(NamedTuple):
     outcomes: tuple[Outcome, ...]
 
 
-Outcome = Union[Value, Failed, Many]
+Outcome: TypeAlias = "Value | Failed | Many"
 
 ENDS = {
     "fail": Failed("FAILURE", frozenset({"Boom"})),
@@ -65,7 +65,7 @@ ACCUMULATE = "accumulate"
 class Expected:
     """`starts`: label → times. `errbacks`: (errback, label of what failed) → times. `nodes`: label → end."""
 
-    outcome: Outcome = Value(None)
+    outcome: Outcome = field(default_factory=lambda: Value(None))
     starts: Counter[str] = field(default_factory=Counter)
     errbacks: Counter[tuple[str, str]] = field(default_factory=Counter)
     nodes: dict[str, Outcome] = field(default_factory=dict)
@@ -84,8 +84,8 @@ def evaluate(tree: Tree) -> Expected:
 def lower(tree: Tree) -> Tree:
     """The same canvas in its plain form.
 
-    Chains in chains and groups in groups are one; a group or chord that is followed by a step is a chord with that
-    in its body; links and errbacks are on leaves. What a leaf is replaced by is left as it is.
+    Chains in chains and groups in groups are one; a group or chord that is followed by a step is a chord with
+    that in its body; links and errbacks are on leaves. What a leaf is replaced by is left as it is.
     """
     if isinstance(tree, Leaf):
         return replace(tree, links=tuple(map(lower, tree.links)))
@@ -158,10 +158,10 @@ def _guarded(tree: Tree, errback: Errback) -> Tree:
     return replace(tree, body=_guarded(tree.body, errback))
 
 
-def _ends_in_group(tree: Tree) -> bool:
+def ends_in_group(tree: Tree) -> bool:
     if isinstance(tree, Chain):
-        return _ends_in_group(tree.steps[-1])
-    return isinstance(tree, Group) or (isinstance(tree, Chord) and _ends_in_group(tree.body))
+        return ends_in_group(tree.steps[-1])
+    return isinstance(tree, Group) or (isinstance(tree, Chord) and ends_in_group(tree.body))
 
 
 # -- running it ---------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def _in_place_of(leaf: Leaf) -> Tree:
     """What `leaf` is replaced by, with all that hangs on the leaf."""
     assert leaf.becomes is not None
     made = lower(leaf.becomes)
-    if _ends_in_group(made):
+    if ends_in_group(made):
         made = _chained((made, Leaf(leaf.label, ACCUMULATE)), piped=True)
     for link in leaf.links:
         made = _linked(made, link)

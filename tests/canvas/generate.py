@@ -1,16 +1,21 @@
 """Canvases at random, by Hypothesis: `trees` of calls that succeed or fail by themselves, `faulty` ones.
 
-Depth ≤ 5, ≤ 60 calls. Labels are given afterwards, in the order of reading, so that a small tree reads well.
+`sample` takes as many as are wanted of either; the same number gives the same trees. Depth ≤ 5, ≤ 60 calls.
+Labels are given afterwards, in the order of reading, so that a small tree reads well.
 """
 
 from __future__ import annotations
 
-from hypothesis import assume
+import itertools
+from dataclasses import replace
+
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn
+from hypothesis.strategies import DrawFn, SearchStrategy
+from tests.canvas.evaluate import ends_in_group, lower
 from tests.canvas.tree import Chain, Chord, Errback, Group, Leaf, Tree, leaves, relabelled
 
-__all__ = ["DEPTH", "FAULTS", "LEAVES", "faulty", "trees"]
+__all__ = ["DEPTH", "FAULTS", "LEAVES", "faulty", "sample", "trees"]
 
 DEPTH, LEAVES = 5, 60
 #: What may befall a call from outside, or by the hand of the broker.
@@ -53,6 +58,29 @@ def faulty(draw: DrawFn, fault: str, most: int = 20) -> Tree:
     return relabelled(tree)
 
 
+def sample(strategy: SearchStrategy[Tree], count: int, number: int) -> list[Tree]:
+    """`count` different trees, always the same for the same `number`."""
+    found: dict[Tree, None] = {}
+    for round_ in itertools.count():  # new beginnings: one long run of Hypothesis varies few trees
+        if len(found) >= count:
+            return list(found)[:count]
+
+        @seed(number * 1000 + round_)
+        @settings(
+            max_examples=12,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],
+        )
+        @given(strategy)
+        def draw(tree: Tree) -> None:
+            found.setdefault(tree)
+
+        draw()
+    raise AssertionError
+
+
 class _Maker:
     """Draws canvases until its calls are used up; then leaves only, where something must stand."""
 
@@ -71,9 +99,14 @@ class _Maker:
             return Group(self.several(depth, 1), self.errbacks())
         piped = self.draw(st.booleans())
         if shape == "chain":
-            return Chain(self.several(depth, 2), piped, self.links(depth), self.errbacks())
-        header = self.several(depth, 1)
-        return Chord(header, self.canvas(depth - 1), piped, self.links(depth), self.errbacks())
+            tree: Chain | Chord = Chain(self.several(depth, 2), piped, errbacks=self.errbacks())
+        else:
+            header = self.several(depth, 1)
+            tree = Chord(header, self.canvas(depth - 1), piped, errbacks=self.errbacks())
+        plain = lower(tree)
+        if isinstance(plain, Chord) and ends_in_group(plain):
+            return tree  # a link of such a body is one of its first member alone: no shape to recommend
+        return replace(tree, links=self.links(depth))
 
     def several(self, depth: int, fewest: int) -> tuple[Tree, ...]:
         count = self.draw(st.integers(fewest, 4))

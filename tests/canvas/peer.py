@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from tests.canvas.proj import app, build
+from tests.canvas.proj import build
 from tests.canvas.tree import load
 
 

@@ -1,15 +1,15 @@
 """The application of the canvas tests: leaves and errbacks that leave lines in a journal, and `build`.
 
-Runs under Celery as well (FAULTS_LIBRARY=celery), so nothing of ours is imported but `tree.py`. Configured by the
-environment that `tests.faults.harness.environment` makes. A line: what, ``run:label:id``, pid, epoch seconds; of
-errbacks ``run:label:id of what failed:own id``.
+Runs under Celery as well (FAULTS_LIBRARY=celery), so nothing of ours is imported but `tree.py`. Configured by
+the environment that `tests.faults.harness.environment` makes. A line: what, ``run:label:id``, pid, epoch
+seconds; of errbacks ``run:label:id of what failed:own id``.
 """
 
 import os
 import signal
 import time
 
-from tests.canvas.tree import Chain, Chord, Group, Leaf, dump, load, mark
+from tests.canvas.tree import Chain, Group, Leaf, dump, load, mark
 
 if os.environ.get("FAULTS_LIBRARY") == "celery":
     from celery import Celery as Application

@@ -2,28 +2,31 @@
 
 1. `Stage`: a place (`tests.faults.ground.Ground`) with one worker of `tests.canvas.proj`; `play` sends trees.
 2. `Seen`: what came of one tree. `differences`: against `Expected`.
-3. `minimised`: a smaller tree on which something differs, too.
+3. `Killer`: kills workers meanwhile. 4. `minimised`: a smaller tree on which something differs, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import psutil
 from tests.canvas import proj
 from tests.canvas.evaluate import Expected, Failed, Many, Outcome, Value, evaluate
-from tests.canvas.tree import Chain, Chord, Group, Leaf, Tree, parts, relabelled
+from tests.canvas.tree import Chord, Leaf, Tree, parts, relabelled
 from tests.faults.ground import Ground
 from tests.faults.harness import Event, Node, until
 
 from celeriac import states
 from celeriac.wire.results import decode_result
 
-__all__ = ["CONF", "Seen", "Stage", "differences", "minimised"]
+__all__ = ["CONF", "Killer", "Seen", "Stage", "differences", "minimised"]
 
 #: Of every worker here: an unknown task is given up soon.
 CONF = {"task_unknown_deadline": 1.0, "task_delivery_limit": 3}
@@ -36,8 +39,8 @@ class Seen:
     """What came of one tree.
 
     Attributes:
-        outcome: of the result that `apply_async` gave, in the evaluator's terms; a text: it was not sent, or is
-            not there.
+        outcome: of the result that `apply_async` gave, in the evaluator's terms; a text: it was not sent, or
+            is not there.
         starts: label → ids under which it was started, once for each start.
         errbacks: (errback, id of what failed, its own id), once for each run.
         ids: label → its id, as far as known; `ends`: id → how it ended.
@@ -60,9 +63,8 @@ def differences(expected: Expected, seen: Seen, *, again: bool = False, nodes: b
         nodes: look at how every call ended.
     """
     found = [] if _same(expected.outcome, seen.outcome) else [f"result {expected.outcome} is {seen.outcome}"]
-    found += _counts(
-        "started", expected.starts, {label: len(ids) for label, ids in _once(seen, again).items()}
-    )
+    starts = {label: len(set(ids)) if again else len(ids) for label, ids in seen.starts.items()}
+    found += _counts("started", expected.starts, starts)
     ran = Counter(label for label, _, _ in (set(seen.errbacks) if again else seen.errbacks))
     wanted = Counter[str]()
     for (label, _), times in expected.errbacks.items():
@@ -77,10 +79,6 @@ def differences(expected: Expected, seen: Seen, *, again: bool = False, nodes: b
         if id_ is not None and not _same(end, seen.ends.get(id_, "PENDING")):
             found.append(f"{label} {end} is {seen.ends.get(id_, 'PENDING')}")
     return found + [f"{len(seen.open)} results are open"] * bool(seen.open)
-
-
-def _once(seen: Seen, again: bool) -> Mapping[str, Iterable[str]]:
-    return {label: set(ids) for label, ids in seen.starts.items()} if again else seen.starts
 
 
 def _counts(what: str, wanted: Mapping[str, int], got: Mapping[str, int]) -> list[str]:
@@ -115,11 +113,11 @@ class Stage:
     """
 
     def __init__(
-        self, ground: Ground, *arguments: str, workers: int = 1, conf: Mapping[str, Any] = {}
+        self, ground: Ground, *arguments: str, workers: int = 1, conf: Mapping[str, Any] | None = None
     ) -> None:
         self.ground = ground
         self.nodes: list[Node] = [
-            ground.node(*(arguments or ("-c", "3")), conf={**CONF, **conf}, app="tests.canvas.proj")
+            ground.node(*(arguments or ("-c", "3")), conf={**CONF, **(conf or {})}, app="tests.canvas.proj")
             for _ in range(workers)
         ]
         self._numbers = itertools.count(1)
@@ -185,6 +183,42 @@ class Stage:
         for id_, document in self.ground.client.backend.load(list(missing)).items():
             if decode_result(document).status in states.READY_STATES:
                 missing[id_].seen.ends[id_] = _end(self.ground.client.AsyncResult(id_))
+
+
+class Killer:
+    """Kills now and then: a whole worker, which is started again at once, or one process of it.
+
+    Args:
+        nodes: the workers.
+        chance: of every choice.
+        most: kills, at most.
+        every: seconds between two of them.
+
+    Attributes:
+        kills: how many there were.
+    """
+
+    def __init__(self, nodes: Sequence[Node], chance: random.Random, most: int, every: float = 0.4) -> None:
+        self.kills = 0
+        self._nodes, self._chance, self._most, self._every = nodes, chance, most, every
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if self.kills >= self._most or now < self._next:
+            return
+        node = self._chance.choice(self._nodes)
+        children = node.children()
+        if not children:  # it was started a moment ago
+            return
+        if self._chance.random() < 0.5:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._chance.choice(children).kill()
+        else:
+            node.kill()
+            node.start()
+        self.kills += 1
+        self._next = now + self._every
 
 
 class _Sent:

@@ -1,6 +1,6 @@
 """Canvases as plain data, so that they can be generated, made smaller, printed and sent to any library.
 
-1. `Leaf`, `Chain`, `Group`, `Chord`, `Errback`: a description, frozen and hashable; `Tree` is any of the first.
+1. `Leaf`, `Chain`, `Group`, `Chord`: a description, frozen and hashable; `Tree` is any of them. `Errback`.
 2. `dump`, `load`: to and from JSON values. `show`: a line for a person. `leaves`, `depth`: sizes.
 
 Standard library only: Celery's interpreter reads this file as well. Not here: what a tree is worth
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 __all__ = [
     "Chain",
@@ -95,7 +95,7 @@ class Chord:
     errbacks: tuple[Errback, ...] = ()
 
 
-Tree = Union[Leaf, Chain, Group, Chord]
+Tree: TypeAlias = Leaf | Chain | Group | Chord
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Leaf, Chain, Group, Chord)}
 
 

@@ -283,7 +283,9 @@ class Completion:
             for task in sig.tasks:
                 self._failed(task, exc, errbacks)
         elif isinstance(sig, chord):
-            self._store(waiting_ids(sig.tasks), exc)
+            for task in sig.tasks:
+                if waiting_ids([task]):
+                    self._failed(task, exc, ())
             if sig.body is not None:
                 self._failed(sig.body, exc, errbacks)
         else:
