@@ -86,9 +86,7 @@ def django():
             "failure": repr(failed.get(timeout=30, interval=0.05, propagate=False)),
             "traceback": "ValueError" in failed.traceback,
             "group": app.GroupResult.restore(several.id).get(timeout=30, interval=0.05),
-            "chord": chord([add.s(1, 1), add.s(2, 2)], app.signature("celery.accumulate"))
-            .delay()
-            .get(timeout=30),
+            "chord": chord([add.s(1, 1), add.s(2, 2)], total).delay().get(timeout=30),
         }
     rows = TaskResult.objects.filter(task_name="add", result="5").values_list("status", "task_args")
     return {**answers, "rows": [list(row) for row in rows], "cleanup": app.backend.expire()}
