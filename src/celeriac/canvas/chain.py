@@ -338,7 +338,8 @@ class chain(Signature[Any]):
         """Its app: its own, its first step's, or the current one."""
         if self._app is not None:
             return self._app
-        return self.tasks[0].app if self.tasks else _state.get_current_app()
+        first = next((task for task in self.tasks if not _empty(task)), None)
+        return _state.get_current_app() if first is None else first.app
 
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.tasks)) if self.tasks else "<chain: empty>"

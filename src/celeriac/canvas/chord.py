@@ -325,7 +325,9 @@ class chord(Signature[Any]):
     @property
     def app(self) -> Any:
         """Its app: its own, its header's or body's, or the current one."""
-        return self._app if self._app is not None else self.header.app
+        if self._app is not None:
+            return self._app
+        return self.header.app if self.header or self.body is None else self.body.app
 
     def __length_hint__(self) -> int:
         """How many calls its body waits for."""

@@ -36,11 +36,17 @@ class EagerResult(AsyncResult[R_co]):
         timeout: float | None = None,
         propagate: bool = True,
         disable_sync_subtasks: bool = True,
+        follow_parents: bool = True,
         **kwargs: Any,
     ) -> R_co:
-        """Return the value, or raise what the task raised; None when it did not come to an end."""
+        """Return the value, or raise what the task raised, or a task before it in its chain; None when it did
+        not come to an end."""
         if disable_sync_subtasks:
             refuse_inside_task()
+        parent = self.parent if propagate and follow_parents else None
+        while parent is not None:
+            parent.maybe_throw()
+            parent = parent.parent
         self.maybe_throw(propagate=propagate)
         return value_of(self)  # type: ignore[no-any-return]
 
