@@ -18,7 +18,7 @@ import pytest
 from celeriac import _state, states
 from celeriac.app.base import Celeriac
 from celeriac.backends.base import StoredResult
-from celeriac.exceptions import IncompleteStream, TaskRevokedError, TimeoutError
+from celeriac.exceptions import ImproperlyConfigured, IncompleteStream, TaskRevokedError, TimeoutError
 from celeriac.execution.call import Context
 from celeriac.result import (
     AsyncResult,
@@ -505,3 +505,47 @@ class TestGroups:
         assert (str(group), repr(group), group.children) == ("g", "<GroupResult: g [a]>", ["a"])
         assert group.as_list() == ["a"]
         assert pickle.loads(pickle.dumps(group)) == group
+
+
+# -- as in Celery ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["get", "join", "join_native"])
+def test_a_group_in_a_group_is_one_member_for_callbacks(app: Celeriac, method: str) -> None:
+    for number in range(1, 4):
+        put(app, f"n{number}", value=number)
+    inner = GroupResult("inner", [app.AsyncResult("n2"), app.AsyncResult("n3")], app=app)
+    told: list[Any] = []
+    outer = GroupResult("outer", [app.AsyncResult("n1"), inner], app=app)
+    getattr(outer, method)(timeout=5, callback=lambda *args: told.append(args))
+    assert sorted(told) == [("inner", [2, 3]), ("n1", 1)]
+
+
+def test_the_classes_of_an_app(app: Celeriac) -> None:
+    put(app, "n1", value=1)
+    app.GroupResult("saved", [app.AsyncResult("n1")]).save()
+    restored = app.GroupResult.restore("saved")
+    assert isinstance(restored, GroupResult)
+    assert restored.get(timeout=5) == [1]
+    assert app.GroupResult is app.GroupResult
+    assert app.ResultSet([]).app is app
+    assert pickle.loads(pickle.dumps(app.GroupResult("g", []))) == GroupResult("g", [])
+
+
+def test_sets_are_true_when_there_is_something_in_them_groups_always(app: Celeriac) -> None:
+    assert not ResultSet([])
+    assert ResultSet([app.AsyncResult("a")])
+    assert GroupResult("g", [])
+
+
+def test_what_did_not_come_to_an_end_has_no_value() -> None:
+    retried = EagerResult("a", KeyError("later"), "RETRY")
+    assert retried.get() is None
+    assert ResultSet([retried, EagerResult("b", 1, "SUCCESS")]).get() == [None, 1]
+    assert not retried.supports_native_join
+    assert not ResultSet([retried]).supports_native_join
+
+
+def test_revoking_by_stamps_is_refused_with_a_reason(app: Celeriac) -> None:
+    with pytest.raises(ImproperlyConfigured, match="by id"):
+        app.AsyncResult("a").revoke_by_stamped_headers({"batch": "7"})
