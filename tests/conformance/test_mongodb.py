@@ -66,7 +66,7 @@ class TestMongoDB(ResultBackendContract, ChordContract):
         assert "task big was refused" in caplog.text
 
     def test_many_large_results_are_stored_at_once(self, backend: MongoBackend) -> None:
-        documents = {f"id-{n}": encode_result(f"id-{n}", "SUCCESS", "x" * (6 << 20)) for n in range(4)}
+        documents = {f"id-{n}": encode_result(f"id-{n}", "SUCCESS", "x" * (6 << 20)) for n in range(3)}
         backend.store([StoredResult(id_, each, 60) for id_, each in documents.items()])
         assert {
             id_: len(decode_result(each).result) for id_, each in backend.load(list(documents)).items()

@@ -4,8 +4,8 @@
 2. `Sealed`: a store around a store.
 
 A compressed document is as Celery writes it (`wire/packing.py`). An encrypted one is a mark and the codec's
-bytes; only who has the codec reads it. Documents without a mark are read as they are: those of Celery's
-workers, and those from before. Compressed first, then encrypted.
+bytes; only who has the codec reads it. That it is the end of its task can be seen. Documents without a mark
+are read as they are: those of Celery's workers, and those from before. Compressed first, then encrypted.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Final, Protocol
 from celeriac.backends.around import Around, unreadable
 from celeriac.backends.base import ResultBackend, StoredResult
 from celeriac.exceptions import DecodeError
-from celeriac.wire.packing import packed, unpacked
+from celeriac.wire.packing import ENCRYPTED, ENCRYPTED_OPEN, packed, unpacked
+from celeriac.wire.results import is_final
 
 __all__ = ["Codec", "Sealed"]
 
 logger = logging.getLogger("celeriac.backend")
 
-#: No serializer's bytes begin so.
-MARK: Final = b"\0celeriac-encrypted\0"
+_MARKS: Final = (ENCRYPTED, ENCRYPTED_OPEN)
 
 
 class Codec(Protocol):
@@ -65,14 +65,21 @@ class Sealed(Around):
         self._serializer = serializer
 
     def inward(self, batch: Sequence[StoredResult]) -> Sequence[StoredResult]:
-        return [result._replace(document=self.seal(result.document)) for result in batch]
+        return [result._replace(document=self._sealed(result.document)) for result in batch]
+
+    def _sealed(self, document: bytes) -> bytes:
+        """Whether it is the end of its task stays to be seen, so that nothing late takes its place."""
+        sealed = self.seal(document)
+        if self._codec is None or is_final(document, self._serializer):
+            return sealed
+        return ENCRYPTED_OPEN + sealed[len(ENCRYPTED) :]
 
     def outward(self, found: Mapping[str, bytes]) -> Mapping[str, bytes]:
         return {task_id: self.unseal(document) for task_id, document in found.items()}
 
     def seal(self, data: bytes) -> bytes:
         data = packed(data, self._method)
-        return data if self._codec is None else MARK + self._codec.encode(data)
+        return data if self._codec is None else ENCRYPTED + self._codec.encode(data)
 
     def unseal(self, data: bytes) -> bytes:
         """Of what cannot be read, a document that says why."""
@@ -82,10 +89,11 @@ class Sealed(Around):
             return unreadable(f"The result cannot be read: {exc}", self._serializer)
 
     def _decrypted(self, data: bytes) -> bytes:
-        if self._codec is None or not data.startswith(MARK):
+        mark = next((mark for mark in _MARKS if data.startswith(mark)), None)
+        if self._codec is None or mark is None:
             return data
         try:
-            return self._codec.decode(data[len(MARK) :])
+            return self._codec.decode(data[len(mark) :])
         except Exception as exc:  # the codec is the user's; whatever it raises, the bytes were not for us
             logger.error("A result cannot be decrypted: %r", exc)
             raise DecodeError(f"it cannot be decrypted ({type(exc).__name__})") from exc

@@ -1,4 +1,7 @@
-"""Compressed result documents, in Celery's form: a mark, the method's content type, NUL, the bytes.
+"""The marks of result documents that are not written plainly.
+
+A compressed one is Celery's: `MARK`, the method's content type, NUL, the bytes. An encrypted one is ours:
+`ENCRYPTED`, or `ENCRYPTED_OPEN` when more states of the task will follow, and what the user's codec made.
 
 1. `packed(document, method)`: compressed, if that makes it smaller.
 2. `unpacked(document)`: the way back, of any method; what has no mark stays as it is. So results that were
@@ -12,10 +15,12 @@ from typing import Final
 from celeriac.exceptions import DecodeError
 from celeriac.wire import compression
 
-__all__ = ["MARK", "packed", "unpacked"]
+__all__ = ["ENCRYPTED", "ENCRYPTED_OPEN", "MARK", "packed", "unpacked"]
 
 #: No serializer's bytes begin so.
 MARK: Final = b"\0celery-compressed\0"
+ENCRYPTED: Final = b"\0celeriac-encrypted\0"
+ENCRYPTED_OPEN: Final = b"\0celeriac-encrypted-open\0"
 
 
 def packed(document: bytes, method: str | None) -> bytes:

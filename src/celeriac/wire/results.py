@@ -21,7 +21,7 @@ from celeriac import states
 from celeriac.exceptions import DecodeError, EncodeError, Retry
 from celeriac.wire import json, serialization
 from celeriac.wire.errors import describe_exception, rebuild_exception
-from celeriac.wire.packing import unpacked
+from celeriac.wire.packing import ENCRYPTED, unpacked
 from celeriac.wire.saferepr import saferepr
 
 __all__ = [
@@ -224,6 +224,8 @@ def is_final(document: bytes, serializer: str = "json") -> bool:
         >>> is_final(encode_result("a-1", "SUCCESS", 3)), is_final(encode_result("a-1", "STARTED", None))
         (True, False)
     """
+    if document.startswith(ENCRYPTED):
+        return True
     try:
         return decode_result(document, serializer).status in states.READY_STATES
     except DecodeError:

@@ -19,7 +19,7 @@ from celeriac.conformance import ChordContract, ResultBackendContract
 from celeriac.exceptions import DecodeError, ImproperlyConfigured
 from celeriac.wire import serialization
 from celeriac.wire.packing import MARK, packed
-from celeriac.wire.results import decode_result, encode_result
+from celeriac.wire.results import decode_result, encode_result, is_final
 
 
 class Mirror:
@@ -124,6 +124,14 @@ def test_what_is_encrypted_is_hidden_and_what_is_not_is_read() -> None:
     found = store.load(["plain", "secret"])
     assert decode_result(found["plain"]).result == "of a Celery worker"
     assert decode_result(found["secret"]).result == "of ours"
+
+
+def test_that_a_task_has_ended_can_be_seen() -> None:
+    store = Sealed(MemoryBackend(fresh(), {}), "gzip", mirror)
+    for state in ("STARTED", "SUCCESS"):
+        store.store([StoredResult("a", encode_result("a", state, "x" * 500))])
+        assert is_final(store.inner.load(["a"])["a"]) == (state == "SUCCESS")
+        assert decode_result(store.load(["a"])["a"]).status == state
 
 
 def test_bytes_of_another_key_are_no_result(caplog: pytest.LogCaptureFixture) -> None:
