@@ -101,6 +101,22 @@ def waiting(app: Any, count: int) -> Any:
     return [_memory("VmRSS") - before, _memory("VmHWM") - before]
 
 
+def chord(app: Any, count: int) -> Any:
+    """Seconds from sending a chord of `count` tasks until the result of its body is here."""
+    app.run_chord(20)
+    begun = time.perf_counter()
+    app.run_chord(count)
+    return time.perf_counter() - begun
+
+
+def chain(app: Any, count: int) -> Any:
+    """Seconds from sending a chain of `count` tasks until the result of the last is here."""
+    app.run_chain(5)
+    begun = time.perf_counter()
+    app.run_chain(count)
+    return time.perf_counter() - begun
+
+
 def _memory(name: str) -> float:
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith(name))
@@ -128,7 +144,21 @@ def calls(app: Any, count: int) -> Any:
 
 
 VERBS = {
-    verb.__name__: verb for verb in (prepare, single, bulk, tasks, due, spread, trips, calls, claims, waiting)
+    verb.__name__: verb
+    for verb in (
+        prepare,
+        single,
+        bulk,
+        tasks,
+        due,
+        spread,
+        trips,
+        calls,
+        claims,
+        waiting,
+        chord,
+        chain,
+    )
 }
 
 

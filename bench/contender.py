@@ -74,6 +74,12 @@ class App(Protocol):
     def wait_for_group(self, results: Any) -> None:
         """Wait until all are there."""
 
+    def run_chord(self, count: int) -> None:
+        """A chord of `count` no-op tasks and a body, waited for (`chord`)."""
+
+    def run_chain(self, count: int) -> None:
+        """A chain of `count` tasks that note when they run, waited for (`chain`)."""
+
     def round_trip(self) -> None:
         """Send one no-op task and wait for its result."""
 

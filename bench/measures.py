@@ -7,6 +7,7 @@ worker started.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -106,6 +107,24 @@ def waiting(trial: Trial) -> Figures:
     _start_and_warm(trial, Shape(processes=2), 20)
     grown, peak = trial.client("waiting", trial.counts.waiting, patience=5 * PATIENCE)
     return {"MB": grown, "peak MB": peak}
+
+
+def chord(trial: Trial) -> Figures:
+    """Members per second of one large chord, from sending it to the result of its body."""
+    trial.switch_on(results=True, waited=True)
+    _start_and_warm(trial, Shape(processes=2), 20)
+    seconds = trial.client("chord", trial.counts.chord, patience=5 * PATIENCE)
+    return {"tasks/s": trial.counts.chord / seconds, "s": seconds}
+
+
+def chain(trial: Trial) -> Figures:
+    """Steps per second of one long chain, and the time from one step to the next."""
+    trial.switch_on(results=True, waited=True)
+    _start_and_warm(trial, Shape(processes=2), 20)
+    seconds = trial.client("chain", trial.counts.chain, patience=5 * PATIENCE)
+    times = sorted(trial.pages.values())[-trial.counts.chain :]
+    steps = [1000 * (after - before) for before, after in itertools.pairwise(times)]
+    return {"steps/s": trial.counts.chain / seconds, "p50 ms": quantile(steps, 0.5)}
 
 
 def start_up(trial: Trial) -> Figures:
@@ -233,6 +252,8 @@ MEASURES = [
     Measure("round-trip", "delay().get(), idle worker", TRIP, False, round_trip()),
     Measure("memory", "memory of the whole worker, concurrency 2", ("PSS MB", "processes"), False, memory),
     Measure("waiting", "memory of a client that waits for 10,000 results", ("MB", "peak MB"), False, waiting),
+    Measure("chord", "chord of 10,000, 2 processes", ("tasks/s", "s"), True, chord),
+    Measure("chain", "chain of 1,000", ("steps/s", "p50 ms"), True, chain),
     Measure("start-up", "start of the worker to its first task", ("s",), False, start_up),
     Measure("due", "many tasks due at one instant", DUE, False, due),
     Measure("delayed", "100,000 delayed tasks, 10,000 due within half a minute", DELAYED, False, delayed),

@@ -117,6 +117,9 @@ TARGETS = [
         0.5,
         at_least=False,
     ),
+    Target("chord of 10,000: x celery", times("chord", "celery"), 15),
+    Target("chain of 1,000: x celery", times("chain", "celery", figure="steps/s"), 10),
+    Target("chain of 1,000: p50 per step, ms", median("chain", "p50 ms"), 1.0, at_least=False),
     Target("start to first task, s", median("start-up", "s"), 0.4, at_least=False),
     Target("embedded drain, results off: x huey", times("sqlite-drain-off", "huey-sqlite", OURS_EMBEDDED), 4),
     Target(

@@ -52,6 +52,8 @@ class Counts(NamedTuple):
     io: int = 10_000
     nap: int = 1_000
     waiting: int = 10_000
+    chord: int = 10_000
+    chain: int = 1_000
 
 
 QUICK = Counts(
@@ -70,6 +72,8 @@ QUICK = Counts(
     io=200,
     nap=50,
     waiting=300,
+    chord=300,
+    chain=30,
 )
 
 

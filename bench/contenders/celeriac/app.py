@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from bench import pages, probe, site
-from celeriac import Celeriac, group, uuid
+from celeriac import Celeriac, chain, chord, group, uuid
 from celeriac.brokers.base import ConsumerSpec, Settlement
 
 SLICE = 500
@@ -60,6 +60,17 @@ async def nap():
     pages.begin()
     await asyncio.sleep(1)
     pages.hit()
+    return 1
+
+
+@app.task
+def total(values):
+    return sum(values)
+
+
+@app.task
+def step(*before):
+    pages.note(time.time())
     return 1
 
 
@@ -144,3 +155,11 @@ def send_group(count):
 
 def wait_for_group(results):
     results.get(timeout=240)
+
+
+def run_chord(count):
+    assert chord([noop.s() for _ in range(count)], total.s()).apply_async().get(timeout=240) == count
+
+
+def run_chain(count):
+    chain([step.s() for _ in range(count)]).apply_async().get(timeout=240, follow_parents=False)

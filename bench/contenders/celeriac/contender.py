@@ -41,7 +41,7 @@ CONTENDERS = [
         distributions=("celeriac", "redis"),
         app=APP,
         store="redis",
-        measures=REDIS_MEASURES | {"io-asyncio", "sleep", "delayed", "waiting"},
+        measures=REDIS_MEASURES | {"io-asyncio", "sleep", "delayed", "waiting", "chord", "chain"},
         settings="defaults: prefork, late acknowledgement, leases, fencing, ledger",
         worker=worker,
     ),

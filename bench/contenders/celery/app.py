@@ -6,7 +6,7 @@ import os
 import time
 from datetime import UTC, datetime
 
-from celery import Celery, group
+from celery import Celery, chain, chord, group
 
 from bench import pages, site
 
@@ -31,6 +31,17 @@ def noop():
 def io():
     time.sleep(0.001)
     pages.hit()
+    return 1
+
+
+@app.task
+def total(values):
+    return sum(values)
+
+
+@app.task
+def step(*before):
+    pages.note(time.time())
     return 1
 
 
@@ -72,3 +83,11 @@ def send_group(count):
 
 def wait_for_group(results):
     results.get(timeout=240)
+
+
+def run_chord(count):
+    assert chord([noop.s() for _ in range(count)], total.s()).apply_async().get(timeout=290) == count
+
+
+def run_chain(count):
+    chain([step.s() for _ in range(count)]).apply_async().get(timeout=240, follow_parents=False)

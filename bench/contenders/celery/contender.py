@@ -28,7 +28,7 @@ CONTENDERS = [
         distributions=("celery", "kombu", "redis"),
         app=APP,
         store="redis",
-        measures=REDIS_MEASURES | {"waiting"},
+        measures=REDIS_MEASURES | {"waiting", "chord", "chain"},
         settings=LEAN,
         worker=worker,
     ),
