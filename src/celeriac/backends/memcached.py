@@ -10,7 +10,6 @@ URL: see `celeriac.backends.cache`.
 from __future__ import annotations
 
 import os
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -71,7 +70,6 @@ class Memcached:
         self._nodes = {_node(spec): spec for spec in specs}
         self._placing = RendezvousHash(list(self._nodes))
         self._options = options
-        self._lock = threading.Lock()
         self._clients: dict[tuple[int, str], PooledClient] = {}  # by process and node
 
     # -- names -----------------------------------------------------------------------------------------------
@@ -159,22 +157,22 @@ class Memcached:
         raise AssertionError("unreachable")
 
     def _client(self, node: str) -> PooledClient:
+        """This process's own. Without a lock, as it may be held when the process is forked."""
         key = (os.getpid(), node)
-        with self._lock:
-            client = self._clients.get(key)
-            if client is None:
-                client = PooledClient(self._nodes[node], serde=_Plain(), **self._options)
-                self._clients[key] = client
+        client = self._clients.get(key)
+        if client is None:
+            client = PooledClient(self._nodes[node], serde=_Plain(), **self._options)
+            client = self._clients.setdefault(key, client)
         return client
 
     def describe(self) -> str:
         return f"memcached://{';'.join(self._nodes)}"
 
     def close(self) -> None:
-        with self._lock:
-            mine = [client for (pid, _), client in self._clients.items() if pid == os.getpid()]
-        for client in mine:
-            client.close()
+        for node in self._nodes:
+            client = self._clients.get((os.getpid(), node))
+            if client is not None:
+                client.close()
 
 
 class _Plain:

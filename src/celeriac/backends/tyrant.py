@@ -14,7 +14,6 @@ import math
 import os
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -73,8 +72,8 @@ class Tyrant:
     def __init__(self, host: str, port: int, connecting: float = 4.0, answering: float = 5.0) -> None:
         self._server = (host, port)
         self._patience = (connecting, answering)
-        self._lock = threading.Lock()
-        self._idle: tuple[int, list[Link]] = (os.getpid(), [])  # with the process they belong to
+        #: With the process they belong to. Without a lock, as it may be held when the process is forked.
+        self._idle: tuple[int, list[Link]] = (os.getpid(), [])
 
     def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         now = time.time()
@@ -133,8 +132,7 @@ class Tyrant:
         return f"tyrant://{self._server[0]}:{self._server[1]}"
 
     def close(self) -> None:
-        with self._lock:
-            (owner, links), self._idle = self._idle, (os.getpid(), [])
+        (owner, links), self._idle = self._idle, (os.getpid(), [])
         if owner == os.getpid():
             for link in links:
                 link.close()
@@ -163,16 +161,18 @@ class Tyrant:
 
     def _take(self) -> Link | None:
         """A connection that nobody uses."""
-        with self._lock:
-            owner, links = self._idle
-            return links.pop() if owner == os.getpid() and links else None
+        owner, links = self._idle
+        if owner != os.getpid():
+            _inherited.extend(links)
+            self._idle = (os.getpid(), [])
+            return None
+        try:
+            return links.pop()
+        except IndexError:
+            return None
 
     def _give(self, link: Link) -> None:
-        with self._lock:
-            if self._idle[0] != os.getpid():
-                _inherited.extend(self._idle[1])
-                self._idle = (os.getpid(), [])
-            self._idle[1].append(link)
+        self._idle[1].append(link)
 
 
 class Link:

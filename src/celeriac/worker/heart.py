@@ -161,7 +161,8 @@ class Heart(threading.Thread):
                     self.outage.over()
                 if now - start >= next_expiry:
                     next_expiry += 3600.0
-                    self.backend.expire()
+                    # Apart: some stores list all that they have, and leases must not lapse meanwhile.
+                    threading.Thread(target=self._expire, name="celeriac-expiry", daemon=True).start()
             except OperationalError as exc:
                 self.outage.failed(exc)
                 self._trusted_since = time.monotonic() + self.ttl
@@ -180,6 +181,15 @@ class Heart(threading.Thread):
             self.whereabouts.end(remove=not self._owes)
             if self.machine and not self._owes and not any(neighbours(ledger_folder(), (), self.store)):
                 self.broker.close()  # nobody needs to wait for the word of this home
+
+    def _expire(self) -> None:
+        """Let the result store forget what has expired."""
+        try:
+            self.backend.expire()
+        except OperationalError as exc:
+            logger.warning("Results that have expired are not deleted now, in an hour again: %s", exc)
+        except Exception as exc:
+            logger.error("Results that have expired are not deleted: %r", exc, exc_info=True)
 
     def _bury_all(self, deaths: Sequence[Death]) -> list[Death]:
         """Lay them to rest; return those for which broker or result store could not be reached."""

@@ -10,7 +10,6 @@ The one importer of fsspec.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,7 +62,6 @@ class Objects:
         self._root = root
         self._options = options
         self._expires = expires or None
-        self._lock = threading.Lock()
         self._made: tuple[int, Any] | None = None  # with the process it belongs to
 
     def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
@@ -114,20 +112,20 @@ class Objects:
 
     def close(self) -> None:
         """Connections are fsspec's; they end with the process."""
-        with self._lock:
-            self._made = None
+        self._made = None
 
     # -- the storage -----------------------------------------------------------------------------------------
 
     def _storage(self) -> Any:
-        """This process's own: connections and the thread that serves them do not survive a fork."""
-        with self._lock:
-            if self._made is None or self._made[0] != os.getpid():
-                made = fsspec.filesystem(
-                    self._protocol, skip_instance_cache=True, use_listings_cache=False, **self._options
-                )
-                self._made = (os.getpid(), made)
-            return self._made[1]
+        """This process's own: connections and the thread that serves them do not survive a fork. Without a
+        lock, as it may be held when the process is forked; two of them would be as good as one."""
+        made = self._made
+        if made is None or made[0] != os.getpid():
+            storage = fsspec.filesystem(
+                self._protocol, skip_instance_cache=True, use_listings_cache=False, **self._options
+            )
+            made = self._made = (os.getpid(), storage)
+        return made[1]
 
     def _delete(self, paths: Sequence[str]) -> None:
         storage = self._storage()
