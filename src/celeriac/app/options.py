@@ -106,6 +106,7 @@ LIGHT: Final = {
     "parent_id": "parent_id",
     "group_id": "group",
     "group_index": "group_index",
+    "chord": "chord",
 }
 
 _MODES: Final = {"transient": 1, "persistent": 2, None: 2}

@@ -318,7 +318,9 @@ class Producer:
                 if task is not None and (task._plan is None or task._plan.producer is not self):
                     self._plan(task)
                 continue
-            fields = shared | {LIGHT[key]: value for key, value in options.items() if value is not None}
+            fields = shared | {
+                LIGHT[key]: value for key, value in options.items() if value is not None and value != {}
+            }
             call_id = fields.setdefault("id", "") or new_id()
             fields["id"] = call_id
             outgoing = Outgoing(plan.write(args=args, kwargs=kwargs or None, **fields), *plan.place)
