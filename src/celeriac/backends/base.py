@@ -6,7 +6,7 @@
    `BackendCapabilities.native_chord`, and has it as its attribute `chords`.
 
 A chord is counted as a SET OF TASK IDS, never as a number that goes up: a member that comes twice (its
-process died, its message was delivered again) counts once.
+process died, its message was delivered again) counts once. See `docs/explanation/chords.md`.
 """
 
 from __future__ import annotations
