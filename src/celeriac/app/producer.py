@@ -52,6 +52,8 @@ _before = signals.before_task_publish
 _after = signals.after_task_publish
 _new_tuple: Any = tuple.__new__
 _LIGHT_KEYS: Final = LIGHT.keys()
+#: Options that say how long publishing may take, and nothing of the message.
+_PATIENCE_KEYS: Final = {"timeout", "retry", "retry_policy"}
 
 _Request = tuple[str, Sequence[Any], Mapping[str, Any] | None, dict[str, Any], Any]
 
@@ -170,9 +172,10 @@ class Producer:
         plan = task._plan
         if plan is None or plan.producer is not self:
             plan = self._plan(task)
+        timeout = patience(options, self.app.conf) if options else self.timeout
         with collector_paused():
             if (
-                options
+                not options.keys() <= _PATIENCE_KEYS
                 or not plan.fixed
                 or _running.get() is not None
                 or _before.receivers
@@ -182,7 +185,7 @@ class Producer:
                 prepared = self._prepare_all(
                     [(task.name, args, kwargs, dict(options), task) for args, kwargs in calls]
                 )
-                self._publish(prepared, patience(options, self.app.conf), connection)
+                self._publish(prepared, timeout, connection)
                 return [self._made(one.id, task) for one in prepared]
             self._listen()
             make, place, reply_to = plan.write, plan.place, self.reply_to()
@@ -197,7 +200,7 @@ class Producer:
             if ids:
                 in_parts = self.broker.capabilities.in_parts
                 batch = Composed(len(ids), some) if in_parts else some(slice(None))
-                self.broker.publish(batch, timeout=self.timeout)
+                self.broker.publish(batch, timeout=timeout)
             return [self._made(call_id, task) for call_id in ids]
 
     def _made(self, call_id: str, task: Task[..., Any]) -> AsyncResult[Any]:

@@ -52,6 +52,24 @@ def test_tables_come_back(headers: dict[str, Any]) -> None:
         assert repr(loaded) == repr(headers)  # True is not 1
 
 
+@given(
+    st.sampled_from([
+        {}, {"group": "g"}, {"group": "g", "group_index": 7}, {"group_index": 1 << 40}, {"retries": 3},
+        {"parent_id": "p", "root_id": "r\xfc"}, {"ignore_result": True}, {"ignore_result": 1},
+        {"ignore_result": None}, {"time_limit": 3.5}, {"eta": "2030-01-01T00:00:00+00:00"}, {"shadow": "s"},
+        {"stamps": {"a": 1}, "stamped_headers": ["a"]}, {"replaced_task_nesting": 1},
+        {"headers": {"mine": 1}}, {"headers": {"group": 1}}, {"headers": {"group": True}}, {"headers": {"stamps": None}},
+        {"headers": {"id": 5}}, {"headers": {"retries": None}}, {"headers": {"task": "\udce4"}},
+    ]),
+    st.lists(st.text(max_size=3) | st.integers(), max_size=2),
+)  # fmt: skip
+def test_headers_are_written_as_tables_are(options: dict[str, Any], args: list[Any]) -> None:
+    """Whatever was written before them."""
+    headers = write(name="proj.add", id="i-1", args=args, **options).headers
+    for _ in range(2):
+        assert table.dump_headers(headers) == table.dumps(headers)
+
+
 def test_a_table_as_celerys_client_writes_it() -> None:
     golden = bytes.fromhex(
         "046c616e67530000000270790365746156077265747269657349000000000669676e6f726574000974696d656c696d6974"

@@ -31,13 +31,16 @@ PRIORITY: Final = 1 << 11
 CORRELATION_ID: Final = 1 << 10
 REPLY_TO: Final = 1 << 9
 EXPIRATION: Final = 1 << 8
+MESSAGE_ID: Final = 1 << 7
+TIMESTAMP: Final = 1 << 6
 #: The seldom ones, in the order of the wire.
 _SELDOM: Final = (
-    ("message_id", 1 << 7), ("timestamp", 1 << 6), ("type", 1 << 5), ("user_id", 1 << 4), ("app_id", 1 << 3),
-    ("cluster_id", 1 << 2),
+    ("message_id", MESSAGE_ID), ("timestamp", TIMESTAMP), ("type", 1 << 5), ("user_id", 1 << 4),
+    ("app_id", 1 << 3), ("cluster_id", 1 << 2),
 )  # fmt: skip
 _SELDOM_FLAGS: Final = 0xFC
 _SELDOM_NAMES: Final = frozenset(name for name, _ in _SELDOM)
+_RARE_NAMES: Final = frozenset(name for name, _ in _SELDOM[2:])
 _MORE: Final = 1
 
 _WRAPPED: Final = b"AMQP 0-9-1 content\n"
@@ -187,10 +190,14 @@ def dump(message: Message | Unreadable) -> tuple[bytes, bytes]:
         more, seldom = _dump_seldom(properties)
         flags |= more
         tail += seldom
-    if headers:
-        raw = table.dumps(headers)
-        return b"".join((_pack_flags(flags | HEADERS), kind, _pack_u32(len(raw)), raw, tail)), body
-    return _pack_flags(flags) + kind + tail, body
+    return _whole(flags, kind, headers, tail), body
+
+
+def _whole(flags: int, kind: bytes, headers: dict[str, Any], tail: bytes) -> bytes:
+    if not headers:
+        return _pack_flags(flags) + kind + tail
+    raw = table.dump_headers(headers)
+    return b"".join((_pack_flags(flags | HEADERS), kind, _pack_u32(len(raw)), raw, tail))
 
 
 _OCTETS: Final = {number: bytes([number]) for number in range(256)}
@@ -214,17 +221,19 @@ def _kind(content_type: str, content_encoding: str) -> tuple[int, bytes]:
 
 def _dump_seldom(properties: dict[str, Any]) -> tuple[int, bytes]:
     flags, raw = 0, b""
-    for name, flag in _SELDOM:
-        value = properties.get(name)
-        if value is None:
-            continue
-        flags |= flag
-        if name == "timestamp":
-            seconds = value.timestamp() if isinstance(value, datetime) else value
-            try:
-                raw += int(seconds).to_bytes(8, "big")
-            except (OverflowError, TypeError, ValueError) as exc:
-                raise EncodeError(f"timestamp must be epoch seconds, not {value!r}") from exc
-        else:
-            raw += table.short_text(str(value), name)
+    if (text := properties.get("message_id")) is not None:  # all of ours have the first two
+        flags = MESSAGE_ID
+        raw = table.short_text(text if type(text) is str else str(text), "message_id")
+    if (moment := properties.get("timestamp")) is not None:
+        flags |= TIMESTAMP
+        seconds = moment.timestamp() if isinstance(moment, datetime) else moment
+        try:
+            raw += int(seconds).to_bytes(8, "big")
+        except (OverflowError, TypeError, ValueError) as exc:
+            raise EncodeError(f"timestamp must be epoch seconds, not {moment!r}") from exc
+    if not _RARE_NAMES.isdisjoint(properties):
+        for name, flag in _SELDOM[2:]:
+            if (value := properties.get(name)) is not None:
+                flags |= flag
+                raw += table.short_text(str(value), name)
     return flags, raw

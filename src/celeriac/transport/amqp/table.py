@@ -1,8 +1,8 @@
 """Field tables: the headers of a message, the arguments of a declaration, what peers say of themselves.
 
 1. `loads`, `dumps`: a table's bytes (without its length) to a dict and back.
-2. `load_headers`: the same as `loads`, several times as fast for headers like those of the messages before
-   it.
+2. `load_headers`, `dump_headers`: the same, several times as fast for headers like those of the messages
+   before.
 3. `Malformed`: bytes that are no table.
 
 Text that is not UTF-8 stays `bytes`; it is written again as a byte array. Integers are written in 32 bits,
@@ -11,7 +11,7 @@ or in 64 where they need them, as Celery's client does.
 How `load_headers` is fast: between the few fields that differ from message to message (`_VARYING`) lie runs
 of fields that are the same again and again, byte for byte. What such a run means is remembered. A run was
 taken apart field by field when it was first met, and a table can be read in one way only, so equal bytes
-mean equal fields.
+mean equal fields. `dump_headers` remembers likewise the bytes of what is the same in all calls of a task.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from celeriac.exceptions import EncodeError
 
-__all__ = ["Malformed", "dumps", "load_headers", "loads", "short_text"]
+__all__ = ["Malformed", "dump_headers", "dumps", "load_headers", "loads", "short_text"]
 
 #: Tables in tables.
 DEPTH: Final = 64
@@ -246,6 +246,73 @@ def dumps(table: Mapping[str, Any]) -> bytes:
     return b"".join(out)
 
 
+#: The headers that `wire.protocol.write` makes, in its order.
+_TASK: Final = (
+    "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit",
+    "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting",
+    "stamped_headers", "stamps",
+)  # fmt: skip
+_NO_LIMITS: Final = [None, None]
+_Run = tuple[bytes, bytes, bytes, bytes, bytes]
+#: What lies before, between and behind the fields that differ from call to call: `_runs_of`.
+_written: dict[tuple[str | None, ...], _Run] = {}
+
+
+def dump_headers(headers: Mapping[str, Any]) -> bytes:
+    """As `dumps`, for the headers of a message. Hot."""
+    if len(headers) != len(_TASK) or tuple(headers) != _TASK:
+        return dumps(headers)
+    (
+        lang, task, id, shadow, eta, expires, group, group_index, retries, limits, root_id, parent_id, args,
+        kwargs, origin, ignored, nesting, stamped, stamps,
+    ) = headers.values()  # fmt: skip
+    if (
+        retries.__class__ is not int or retries or nesting.__class__ is not int or nesting
+        or limits != _NO_LIMITS or stamped is not None or stamps.__class__ is not dict or stamps
+        or ignored.__class__ is not bool
+        or not (id.__class__ is root_id.__class__ is args.__class__ is kwargs.__class__ is str)
+    ):  # fmt: skip
+        return dumps(headers)
+    same = (lang, task, shadow, eta, expires, group, parent_id, origin, "true" if ignored else None)
+    try:
+        runs = _written.get(same) or _runs_of(same, headers)
+        raw_id, raw_root, raw_args, raw_kwargs = id.encode(), root_id.encode(), args.encode(), kwargs.encode()
+    except (TypeError, UnicodeEncodeError):
+        return dumps(headers)
+    first, second, third, fourth, last = runs
+    return b"".join((
+        first, _pack_u32(len(raw_id)), raw_id, second,
+        b"V" if group_index is None else _typed(group_index, 0), third,
+        _pack_u32(len(raw_root)), raw_root, fourth,
+        _pack_u32(len(raw_args)), raw_args, _KWARGSREPR,
+        _pack_u32(len(raw_kwargs)), raw_kwargs, last,
+    ))  # fmt: skip
+
+
+def _runs_of(same: tuple[Any, ...], headers: Mapping[str, Any]) -> _Run:
+    """The bytes between the fields that differ.
+
+    Raises:
+        TypeError: some of the others are not what they are as a rule.
+    """
+    if not all(value is None or type(value) is str for value in same):
+        raise TypeError
+
+    def run(begin: int, end: int, after: str) -> bytes:
+        return dumps({name: headers[name] for name in _TASK[begin:end]}) + _prefix(after)
+
+    if len(_written) >= _MANY:
+        _written.clear()
+    known = _written[same] = (
+        run(0, 2, "id") + b"S",
+        run(3, 7, "group_index"),
+        run(8, 10, "root_id") + b"S",
+        run(11, 12, "argsrepr") + b"S",
+        dumps({name: headers[name] for name in _TASK[14:]}),
+    )
+    return known
+
+
 def _utf8(value: str) -> bytes:
     try:
         return value.encode()
@@ -358,3 +425,6 @@ def short_text(text: str, what: str) -> bytes:
     if len(raw) > 255:
         raise EncodeError(f"{what} is longer than the 255 bytes that AMQP allows: {text[:40]!r}…")
     return bytes([len(raw)]) + raw
+
+
+_KWARGSREPR: Final = _prefix("kwargsrepr") + b"S"
