@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 from celeriac import states
-from celeriac.wire.results import ResultMeta
+
+if TYPE_CHECKING:
+    from celeriac.wire.results import ResultMeta
 
 __all__ = ["PROGRESS", "Progress"]
 

@@ -69,6 +69,7 @@ class Bar:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._draw()
+        self._progress.refresh()  # notebooks are not redrawn at the end otherwise
         self._progress.stop()
 
     def show(self) -> None:
