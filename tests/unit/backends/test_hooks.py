@@ -221,6 +221,15 @@ def test_all_of_them_together(app: Celeriac) -> None:
     assert app.backend.target() is None
 
 
+def test_big_results_may_be_files(app: Celeriac, tmp_path: Path) -> None:
+    app.conf.update(result_large_backend=f"file://{tmp_path}/big", result_large_size=1000)
+    app.backend.store([StoredResult("a", encode_result("a", "SUCCESS", "x" * 5000), 60)])
+    assert app.AsyncResult("a").get(timeout=20) == "x" * 5000
+    assert (tmp_path / "big" / "celery-task-meta-a").stat().st_size > 5000
+    app.AsyncResult("a").forget()
+    assert not (tmp_path / "big" / "celery-task-meta-a").exists()
+
+
 def test_a_codec_is_named_by_its_path(app: Celeriac) -> None:
     app.conf.result_encryption = f"{__name__}:Mirror"
     assert isinstance(app.backend, Sealed)

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("pymongo")
 
 import bson
+import pymongo
 
 from celeriac.backends.mongodb import MongoBackend, rows
 from celeriac.backends.mongodb.client import options_of
@@ -107,27 +108,48 @@ def test_a_group_that_cannot_be_read_says_so() -> None:
 @pytest.mark.parametrize(
     ("url", "settings", "host", "database"),
     [
-        ("mongodb://", None, ["localhost:27017"], "celery"),
-        ("mongodb://a,b:1/jobs?retryWrites=false", None, ["a:27017", "b:1"], "jobs"),
-        ("mongodb://a/jobs", {"database": "other"}, ["a:27017"], "other"),
-        ("mongodb://a/jobs", {"host": "h", "port": 5}, ["h:5"], "jobs"),
-        ("mongodb://a/jobs", {"host": ["h:1", "i:2"]}, ["h:1", "i:2"], "jobs"),
-        ("mongodb://a/jobs", {"mongo_host": ["h:1"]}, ["h:1"], "jobs"),
+        ("mongodb://", None, "mongodb://localhost/?", "celery"),
+        ("mongodb://a,b:1/jobs?retryWrites=false", None, "mongodb://a,b:1/?retryWrites=false", "jobs"),
+        ("mongodb://a/jobs", {"database": "other"}, "mongodb://a/?", "other"),
+        (
+            "mongodb://me:it@a/jobs?tls=true",
+            {"host": "h", "port": 5},
+            "mongodb://me:it@h:5/?tls=true",
+            "jobs",
+        ),
+        ("mongodb://a/jobs", {"host": ["h:1", "i"]}, "mongodb://h:1,i:27017/?", "jobs"),
+        ("mongodb://a/jobs", {"host": "mongodb://h:1/?tls=true"}, "mongodb://h:1/?tls=true", "jobs"),
+        ("mongodb://a/jobs", {"mongo_host": ["h:1"]}, "mongodb://h:1/?", "jobs"),
+        ("mongodb+srv://me:it@a.example/jobs", None, "mongodb+srv://me:it@a.example/?", "jobs"),
     ],
 )
 def test_the_settings_win_over_the_url(
-    url: str, settings: dict[str, Any] | None, host: list[str], database: str
+    url: str, settings: dict[str, Any] | None, host: str, database: str
 ) -> None:
     found = options_of(url, settings)
     assert (found.client["host"], found.database) == (host, database)
+    assert "it@" not in found.place
 
 
 def test_options_and_other_keys_are_the_clients() -> None:
     settings = {"options": {"maxPoolSize": 3}, "ssl": True, "user": "me", "password": "secret"}
-    found = options_of("mongodb://a", settings)
+    found = options_of("mongodb://a/?connectTimeoutMS=1", settings)
     wanted = {"maxPoolSize": 3, "ssl": True, "username": "me", "password": "secret"}
     assert wanted.items() <= found.client.items()
+    assert found.client["socketTimeoutMS"] == 20_000
+    assert "connectTimeoutMS" not in found.client  # the URL says it
     assert "secret" not in found.place
+
+
+def test_the_driver_understands_them() -> None:
+    found = options_of(
+        "mongodb://me:it@a,b/jobs?connectTimeoutMS=1500&replicaSet=rs", {"options": {"tls": True}}
+    )
+    client: Any = pymongo.MongoClient(**found.client, connect=False)
+    options = client.options
+    assert (options.pool_options.connect_timeout, options.server_selection_timeout) == (1.5, 5.0)
+    assert (options.replica_set_name, options.pool_options._credentials.source) == ("rs", "admin")
+    client.close()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class MongoBackend:
 
     Example:
         >>> MongoBackend("mongodb://user:secret@db-1/jobs", {}).describe()
-        'mongodb://db-1:27017/jobs'
+        'mongodb://db-1/jobs'
     """
 
     capabilities: BackendCapabilities = BackendCapabilities(push=False, verbatim=False, native_chord=True)

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import bson
 import pymongo
@@ -56,7 +57,7 @@ class Options(NamedTuple):
     """How to reach the collections.
 
     Attributes:
-        client: arguments of `pymongo.MongoClient`; with `host` and `port` or a URL as `host`.
+        client: arguments of `pymongo.MongoClient`; `host` is a URL. They win over what is in that.
         database, tasks, groups, chords: names.
         place: for people, without a password.
     """
@@ -77,41 +78,41 @@ def options_of(url: str, settings: Mapping[str, Any] | None) -> Options:
 
     Example:
         >>> options_of("mongodb://db-1,db-2/jobs", {"taskmeta_collection": "done"})[1:]
-        ('jobs', 'done', 'celery_groupmeta', 'celeriac_chords', 'mongodb://db-1:27017,db-2:27017/jobs')
+        ('jobs', 'done', 'celery_groupmeta', 'celeriac_chords', 'mongodb://db-1,db-2/jobs')
     """
     if settings is not None and not isinstance(settings, Mapping):
         raise ImproperlyConfigured("mongodb_backend_settings must be a dict.")
     given = dict(settings or {})
-    bare = url.rstrip("/") in ("mongodb:", "mongodb")
-    parsed = _parsed("mongodb://localhost" if bare else url)
-    hosts = [f"{host}:{port}" for host, port in parsed["nodelist"]]
-    client: dict[str, Any] = {**PATIENCE, **parsed["options"]}
-    user, password = parsed["username"], parsed["password"]
+    parts = _split("mongodb://localhost" if url.rstrip("/") in ("mongodb:", "mongodb") else url)
+    said = {name.lower() for name in parse_qs(parts.query)}
+    client = {name: value for name, value in PATIENCE.items() if name.lower() not in said}
+    place = parts.netloc
     if "host" in given or "port" in given:
-        host = given.pop("host", "localhost")
-        port = int(given.pop("port", 27017))
-        hosts = [host] if isinstance(host, str) else list(host)
-        hosts = [each if "://" in each or ":" in each else f"{each}:{port}" for each in hosts]
-    hosts = given.pop("mongo_host", None) or hosts
-    user, password = given.pop("user", user), given.pop("password", password)
-    database = given.pop("database", None) or parsed["database"] or "celery"
+        host, port = given.pop("host", "localhost"), int(given.pop("port", 27017))
+        login, at, _ = place.rpartition("@")
+        hosts = [host] if isinstance(host, str) else host
+        place = login + at + ",".join(each if ":" in each else f"{each}:{port}" for each in hosts)
+    if named := given.pop("mongo_host", None):
+        place = ",".join([named] if isinstance(named, str) else named)
+    # Without its path: the driver would look there for the user, and Celery's looks in `admin`.
+    client["host"] = place if "://" in place else f"{parts.scheme}://{place}/?{parts.query}"
+    user, password = given.pop("user", None), given.pop("password", None)
+    client |= {key: value for key, value in (("username", user), ("password", password)) if value}
+    database = given.pop("database", None) or unquote(parts.path.strip("/")) or "celery"
     tasks = given.pop("taskmeta_collection", "celery_taskmeta")
     groups = given.pop("groupmeta_collection", "celery_groupmeta")
     chords = given.pop("chords_collection", "celeriac_chords")
     client |= given.pop("options", None) or {}
     client |= given
-    client["host"] = hosts
-    if user:
-        client["username"] = user
-    if password:
-        client["password"] = password
-    shown = ",".join(_without_password(host) for host in ([hosts] if isinstance(hosts, str) else hosts))
-    return Options(client, database, tasks, groups, chords, f"mongodb://{shown}/{database}")
+    shown = f"mongodb://{place.rpartition('@')[2].rpartition('://')[2]}/{database}"
+    return Options(client, database, tasks, groups, chords, shown)
 
 
-def _parsed(url: str) -> Any:
+def _split(url: str) -> SplitResult:
     try:
-        return uri_parser.parse_uri(url)
+        if not url.startswith("mongodb+srv://"):  # that asks a name server; it is the driver's to do
+            uri_parser.parse_uri(url)
+        return urlsplit(url)
     except (errors.PyMongoError, ValueError) as exc:
         raise ImproperlyConfigured(
             f"The result backend {_without_password(url)} is not understood: {exc}. The URL is "
