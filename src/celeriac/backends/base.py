@@ -29,10 +29,11 @@ else:
 
     def __getattr__(name: str) -> object:
         """Names that Celery keeps here; packages import them to write result stores of their own."""
-        from celeriac.app import foreign
+        if not name.startswith("__"):  # the import machinery asks for such
+            from celeriac.app import foreign
 
-        if name in foreign.__all__:
-            return getattr(foreign, name)
+            if name in foreign.__all__:
+                return getattr(foreign, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
