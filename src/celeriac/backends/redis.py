@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
+from celeriac.backends.keyvalue import key_prefix
 from celeriac.backends.redis_chords import RedisChords
 from celeriac.transport.redis.link import Link, pack
 from celeriac.transport.redis.pool import Pool, checked
@@ -76,7 +77,7 @@ class RedisBackend:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.server = parse(url, options)
         self._pool = Pool(self.server)
-        prefix = str(options.get("global_keyprefix") or "")
+        prefix = key_prefix(options)
         self._task = prefix + TASK
         self._group = prefix + GROUP
         self.chords = RedisChords(self._pool, self._group)
