@@ -20,7 +20,7 @@ from celeriac.app.followups import derived_id, errback_sendings, identify
 from celeriac.backends.base import Chord, Opening, Part, StoredResult
 from celeriac.brokers.base import REQUEUE
 from celeriac.canvas import Sending, Signature, chain, chord, group, maybe_signature, waiting_ids
-from celeriac.canvas.shape import as_list
+from celeriac.canvas.shape import as_list, joined
 from celeriac.exceptions import CeleriacError, ChordError, DecodeError
 from celeriac.execution.conclude import Conclusion
 from celeriac.wire import results, serialization
@@ -275,7 +275,7 @@ class Completion:
     def _failed(self, sig: Any, exc: ChordError, errbacks: Sequence[Any]) -> None:
         """`sig` fails in its first calls; what would have come after them never runs."""
         options = sig.options
-        errbacks = [*as_list(options.get("link_error")), *errbacks]
+        errbacks = joined(options.get("link_error"), errbacks)  # the same one may be on a canvas and in it
         if isinstance(sig, chain) and sig.tasks:
             self._failed(sig.tasks[0], exc, errbacks)
             self._skipped(sig.tasks[1:], exc)

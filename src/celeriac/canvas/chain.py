@@ -49,9 +49,13 @@ def _steps_of(sig: Signature[Any]) -> list[Signature[Any]]:
         return steps
     if sig["args"]:
         steps[0] = steps[0].clone(sig["args"])
-    for step in steps:
-        step.extend_list_option("link_error", sig.options.get("link_error"))
-    steps[-1].extend_list_option("link", sig.options.get("link"))
+    # At once on the calls they belong to: what is appended to the body of a chord must not get them.
+    for errback in as_list(sig.options.get("link_error")):
+        for step in steps:
+            step.link_error(maybe_signature(errback, sig._app, clone=True))
+    last = steps[-1]
+    for callback in as_list(sig.options.get("link")):
+        last.append_to_list_option("link", callback) if isinstance(last, group) else last.link(callback)
     return steps
 
 
