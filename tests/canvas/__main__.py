@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.canvas.evaluate import evaluate
-from tests.canvas.generate import FAULTS, faulty, sample, trees
+from tests.canvas.generate import DEADLY, FAULTS, faulty, sample, trees
 from tests.canvas.run import Killer, Seen, Stage, differences, minimised
 from tests.canvas.theirs import CeleryStage
 from tests.canvas.tree import Tree, leaves, show
@@ -43,8 +43,12 @@ def main() -> int:
     began, wrong = time.monotonic(), 0
     with ExitStack() as stack:
         ground = Ground(options.store, folder, stack, seed=options.seed)
-        kills = bool(options.kills)
-        stage = Stage(ground, workers=1 + kills, conf={"task_delivery_limit": 20} if kills else None)
+        kills = bool(options.kills) or options.fault in DEADLY
+        stage = Stage(
+            ground,
+            workers=1 + bool(options.kills),
+            conf={"task_delivery_limit": 20} if options.kills else None,
+        )
         killer = Killer(stage.nodes, ground.chance, options.kills)
         for at in range(0, len(chosen), BATCH):
             batch = chosen[at : at + BATCH]

@@ -8,7 +8,8 @@ gives values out of order; `docs/reference/canvas.md` lists these differences.
 - A chain: each step gets the value before it. A group with something behind it is a chord. What waits behind
   a failure ends in the same state, without errbacks of its own.
 - A chord: the body gets the values of the header in order. If any member fails, the body ends with
-  `ChordError`: its first calls (of a chord: the header's and the body's) with their errbacks, all else without.
+  `ChordError`: its first calls (of a chord: the header's, and the body's) with their errbacks, the rest
+  without.
 - A link of a canvas is one of its last call, an errback one of all its steps; of a chord, of its body.
 - A replacement ends under the id of what it replaces, with its links, errbacks and whatever waits behind it.
 """
@@ -63,12 +64,21 @@ ACCUMULATE = "accumulate"
 
 @dataclass
 class Expected:
-    """`starts`: label → times. `errbacks`: (errback, label of what failed) → times. `nodes`: label → end."""
+    """What must be seen.
+
+    Attributes:
+        outcome: of the result that `apply_async` gives.
+        starts: label → times; `calls`: label → under how many ids.
+        errbacks: (errback, label of what failed) → times. `perhaps`: of these, such as may also be left out.
+        nodes: label → how it ends.
+    """
 
     outcome: Outcome = field(default_factory=lambda: Value(None))
     starts: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
     errbacks: Counter[tuple[str, str]] = field(default_factory=Counter)
     nodes: dict[str, Outcome] = field(default_factory=dict)
+    perhaps: set[str] = field(default_factory=set)
 
 
 def evaluate(tree: Tree) -> Expected:
@@ -187,7 +197,9 @@ class _Run:
         if leaf.how == ACCUMULATE:
             outcome = Value(given[0])
         else:
-            self.expected.starts[leaf.label] += STARTS.get(leaf.how, 1)
+            times = STARTS.get(leaf.how, 1)
+            self.expected.starts[leaf.label] += times
+            self.expected.calls[leaf.label] += min(times, 1)
             if leaf.how == "replace":
                 outcome = self.run(_in_place_of(leaf), ())
                 self.expected.nodes[leaf.label] = outcome
@@ -248,7 +260,13 @@ class _Run:
             return Many(tuple(self.fail(member, causes) for member in tree.members))
         for member in tree.header:
             self.fail(member, causes)
-        return self.fail(tree.body, causes)
+        if not isinstance(tree.body, Chord):
+            return self.fail(tree.body, causes)
+        before = self.expected.errbacks.copy()
+        outcome = self.fail(tree.body, causes)
+        # Where it was written as a step behind the first chord, it waits behind a failure.
+        self.expected.perhaps |= {label for label, _ in self.expected.errbacks - before}
+        return outcome
 
 
 def _together(outcomes: Iterable[Outcome]) -> Value | Failed:

@@ -15,11 +15,13 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from tests.canvas.evaluate import ends_in_group, lower
 from tests.canvas.tree import Chain, Chord, Errback, Group, Leaf, Tree, leaves, relabelled
 
-__all__ = ["DEPTH", "FAULTS", "LEAVES", "faulty", "sample", "trees"]
+__all__ = ["DEADLY", "DEPTH", "FAULTS", "LEAVES", "faulty", "sample", "trees"]
 
 DEPTH, LEAVES = 5, 60
 #: What may befall a call from outside, or by the hand of the broker.
 FAULTS = ("fail", "giveup", "reject", "expire", "revoke", "unknown", "die", "poison", "replace")
+#: Of these, what kills a process: what else ran in it may run again, under its id.
+DEADLY = ("die", "poison")
 #: Most calls succeed: with many that fail, little of a large tree would run.
 USUAL = ("ok",) * 14 + ("retry", "fail", "giveup", "replace")
 SHAPES = ("chain", "group", "chord", "leaf")

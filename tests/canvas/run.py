@@ -63,16 +63,22 @@ def differences(expected: Expected, seen: Seen, *, again: bool = False, nodes: b
         nodes: look at how every call ended.
     """
     found = [] if _same(expected.outcome, seen.outcome) else [f"result {expected.outcome} is {seen.outcome}"]
-    starts = {label: len(set(ids)) if again else len(ids) for label, ids in seen.starts.items()}
-    found += _counts("started", expected.starts, starts)
+    if again:
+        found += _counts(
+            "called", expected.calls, {label: len(set(ids)) for label, ids in seen.starts.items()}
+        )
+    else:
+        found += _counts("started", expected.starts, {label: len(ids) for label, ids in seen.starts.items()})
     ran = Counter(label for label, _, _ in (set(seen.errbacks) if again else seen.errbacks))
     wanted = Counter[str]()
     for (label, _), times in expected.errbacks.items():
         wanted[label] += times
+    for label in expected.perhaps:
+        wanted[label] = min(wanted[label], ran[label])
     found += _counts("called", wanted, ran)
     for label, failed in expected.errbacks:
         told = {id_ for name, id_, _ in seen.errbacks if name == label}
-        if told and failed in seen.ids and seen.ids[failed] not in told:
+        if told and label not in expected.perhaps and failed in seen.ids and seen.ids[failed] not in told:
             found.append(f"{label} was told of {told}, not of {failed}")
     for label, end in expected.nodes.items() if nodes else ():
         id_ = seen.ids.get(label)
