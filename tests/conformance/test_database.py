@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from celeriac.conformance import ResultBackendContract
+from celeriac.conformance import ChordContract, ResultBackendContract
 
 pytest.importorskip("sqlalchemy")
 
@@ -31,6 +31,22 @@ class TestOnPostgres(ResultBackendContract):
 
 
 class TestOnMariaDB(ResultBackendContract):
+    backend_class = DatabaseBackend
+
+    @pytest.fixture
+    def url(self, mariadb_server: Any) -> str:
+        return f"db+{mariadb_server.database()}"
+
+
+class TestChordsOnSqlite(ChordContract):
+    backend_class = DatabaseBackend
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"db+sqlite:///{tmp_path}/results.db"
+
+
+class TestChordsOnMariaDB(ChordContract):
     backend_class = DatabaseBackend
 
     @pytest.fixture

@@ -47,9 +47,15 @@ class TestBehindPgBouncer(ResultBackendContract):
         return bouncer.to(postgres_server.database())
 
 
+@pytest.fixture(scope="module")
+def database(postgres_server: Any) -> str:
+    return str(postgres_server.database())
+
+
 class TestPostgresChords(ChordContract):
     backend_class = PostgresBackend
 
     @pytest.fixture
-    def url(self, postgres_server: Any) -> str:
-        return str(postgres_server.database())
+    def url(self, postgres_server: Any, database: str) -> str:
+        postgres_server.sql("DROP SCHEMA IF EXISTS celeriac CASCADE", database.rpartition("/")[2])
+        return database

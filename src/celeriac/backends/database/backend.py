@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from celeriac import states
 from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
+from celeriac.backends.chords import KeyValueChords
 from celeriac.backends.database import rows
 from celeriac.backends.database.engine import RowRefused, Tables
 from celeriac.backends.database.options import Options
@@ -38,6 +39,29 @@ EXPIRES: Final = 86400.0
 _inherited: list[Tables] = []
 
 
+class Notes:
+    """The keys and values that chords are counted by (`backends/chords.py`).
+
+    Args:
+        tables: gives this process's own.
+    """
+
+    def __init__(self, tables: Callable[[], Tables]) -> None:
+        self._tables = tables
+
+    def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return self._tables().get_many(keys)
+
+    def put(self, key: str, value: bytes, ttl: float | None) -> None:
+        self._tables().put_note(key, value, ttl)
+
+    def add(self, key: str, value: bytes, ttl: float | None) -> bool:
+        return self._tables().add(key, value, ttl)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        self._tables().delete_notes(keys)
+
+
 class DatabaseBackend:
     """See `celeriac.backends.base.ResultBackend`.
 
@@ -56,7 +80,9 @@ class DatabaseBackend:
         >>> backend.close()
     """
 
-    capabilities: BackendCapabilities = BackendCapabilities(push=False, expiry=False, verbatim=False)
+    capabilities: BackendCapabilities = BackendCapabilities(
+        push=False, expiry=False, verbatim=False, native_chord=True
+    )
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._options = Options(
@@ -71,6 +97,7 @@ class DatabaseBackend:
         self._pickled: bool | None = options.get("pickled_results")
         self._expires: float | None = options.get("result_expires", EXPIRES)
         self._made: tuple[int, Tables] | None = None  # with the process it belongs to
+        self.chords = KeyValueChords(Notes(self._tables))
 
     # -- store, load, forget -------------------------------------------------------------------------------
 
@@ -172,9 +199,10 @@ class DatabaseBackend:
 
     def expire(self) -> int:
         """Delete what was done longer ago than `result_expires`."""
+        notes = self._tables().expire_notes()
         if not self._expires:
-            return 0
-        return self._tables().expire(self._now() - timedelta(seconds=float(self._expires)))
+            return notes
+        return notes + self._tables().expire(self._now() - timedelta(seconds=float(self._expires)))
 
     def describe(self) -> str:
         return f"db+{self._tables().describe()}"

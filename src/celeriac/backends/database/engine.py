@@ -1,6 +1,7 @@
-"""Celery's two tables in any database that SQLAlchemy speaks to. The only module that imports SQLAlchemy.
+"""Celery's two tables, and ours, in any database that SQLAlchemy speaks to. The only module that imports SQLAlchemy.
 
-1. `Tables`: batches of rows written, read and deleted. It is made anew in every process.
+1. `Tables`: batches of rows written, read and deleted, in Celery's tables and in one of ours, for chords. It is
+   made anew in every process.
 2. Errors: what may pass is tried again a few times, and then raised as `OperationalError`; what one row alone
    is guilty of is raised as `RowRefused`.
 
@@ -119,6 +120,15 @@ def _group_columns(schema: str | None) -> list[sa.Column[Any]]:
     ]
 
 
+def _note_columns(schema: str | None) -> list[sa.Column[Any]]:
+    return [
+        _number("celeriac_note_id_sequence", schema),
+        sa.Column("name", sa.String(255), unique=True),
+        sa.Column("value", _blob()),
+        sa.Column("expires", sa.Float(53), index=True),
+    ]
+
+
 class _Wanted(NamedTuple):
     """A table as we would make it."""
 
@@ -173,6 +183,7 @@ class Tables:
         self._wanted = {
             "task": _Wanted(names.get("task", "celery_taskmeta"), schemas.get("task"), _task_columns),
             "group": _Wanted(names.get("group", "celery_tasksetmeta"), schemas.get("group"), _group_columns),
+            "note": _Wanted(names.get("note", "celeriac_note"), schemas.get("note"), _note_columns),
         }
         self._found: dict[str, Any] = {}
         self._largest = 0
@@ -260,11 +271,65 @@ class Tables:
 
         self._run(delete)
 
+    # -- notes: what chords are counted by (`backends/chords.py`) ------------------------------------------
+
+    def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """Notes that are there and have not expired."""
+
+        def read(connection: sa.engine.Connection) -> dict[str, bytes]:
+            table = self._table("note", connection)
+            found: dict[str, bytes] = {}
+            for some in _chunks(keys):
+                lives = sa.or_(table.c.expires.is_(None), table.c.expires > time.time())
+                query = sa.select(table.c.name, table.c.value).where(table.c.name.in_(some), lives)
+                found.update((name, bytes(value)) for name, value in connection.execute(query))
+            return found
+
+        return self._run(read)
+
+    def put_note(self, key: str, value: bytes, ttl: float | None) -> None:
+        values = {"name": key, "value": value, "expires": None if ttl is None else time.time() + ttl}
+        self._run(lambda c: self._upsert(c, self._table("note", c), "name", [values]))
+
+    def add(self, key: str, value: bytes, ttl: float | None) -> bool:
+        """Write a note if there is none; True when this call wrote it."""
+        values = {"name": key, "value": value, "expires": None if ttl is None else time.time() + ttl}
+
+        def write(connection: sa.engine.Connection) -> bool:
+            table = self._table("note", connection)
+            expired = sa.and_(table.c.name == key, table.c.expires <= time.time())
+            connection.execute(table.delete().where(expired))
+            try:
+                with connection.begin_nested():
+                    connection.execute(table.insert().values(values))
+            except errors.IntegrityError:
+                return False
+            return True
+
+        return self._run(write)
+
+    def delete_notes(self, keys: Sequence[str]) -> None:
+        def delete(connection: sa.engine.Connection) -> None:
+            table = self._table("note", connection)
+            for some in _chunks(keys):
+                connection.execute(table.delete().where(table.c.name.in_(some)))
+
+        self._run(delete)
+
+    def expire_notes(self) -> int:
+        """Delete notes that have expired; how many. None are looked for where none were written."""
+
+        def delete(connection: sa.engine.Connection) -> int:
+            table = self._table("note", connection)
+            return int(connection.execute(table.delete().where(table.c.expires <= time.time())).rowcount)
+
+        return self._run(delete) if "note" in self._found else 0
+
     # -- both ----------------------------------------------------------------------------------------------
 
     def expire(self, before: datetime) -> int:
         """Delete what was done before `before`, in short transactions; return how many."""
-        return sum(self._expire(kind, before) for kind in self._wanted)
+        return sum(self._expire(kind, before) for kind in ("task", "group"))
 
     def _expire(self, kind: str, before: datetime) -> int:
         total = 0
