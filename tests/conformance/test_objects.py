@@ -11,7 +11,7 @@ from tests.conftest import provided
 from tests.servers import S3Server
 
 from celeriac import Celeriac
-from celeriac.backends.base import StoredResult
+from celeriac.backends.base import Opening, StoredResult
 from celeriac.conformance import ChordContract, ResultBackendContract
 from celeriac.conformance.kit import until
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
@@ -140,3 +140,15 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
     url = "azureblockblob://AccountName=a;AccountKey=b"
     with pytest.raises(ImproperlyConfigured, match=r"pip install 'celeriac\[azureblockblob\]'"):
         ObjectBackend(url, {})
+
+
+def test_chords_are_refused_where_an_object_can_be_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def careless(self: Any, path: str, value: bytes, mode: str = "overwrite", **more: Any) -> None:
+        self.open(path, "wb", data=value)
+
+    backend = ObjectBackend(f"fsspec+memory://{uuid.uuid4().hex}", {})
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", careless)
+    with pytest.raises(ImproperlyConfigured, match="Chords cannot be counted in memory://"):
+        backend.chords.open_chords([Opening("c", 2, None, 60)])

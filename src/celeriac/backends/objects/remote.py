@@ -62,6 +62,7 @@ class Objects:
         self._root = root
         self._options = options
         self._expires = expires or None
+        self._exclusive = False  # it has shown that it makes an object only if there is none
         self._made: tuple[int, Any] | None = None  # with the process it belongs to
 
     def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
@@ -87,6 +88,18 @@ class Objects:
         return {}
 
     def add(self, key: str, value: bytes, ttl: float | None) -> bool:
+        if not self._create(key, value):
+            return False
+        if not self._exclusive:  # some servers with S3's protocol make an object twice, and say nothing
+            if self._create(key, value):
+                raise ImproperlyConfigured(
+                    f"Chords cannot be counted in {self.describe()}: this storage makes an object although "
+                    "there is one of that name. Set result_backend to another store."
+                )
+            self._exclusive = True
+        return True
+
+    def _create(self, key: str, value: bytes) -> bool:
         with self._trouble():
             try:
                 self._storage().pipe_file(self._root + key, value, mode="create")
