@@ -1,6 +1,6 @@
-"""Celery's two tables, and ours, in any database that SQLAlchemy speaks to. The only module that imports SQLAlchemy.
+"""Celery's two tables in any database that SQLAlchemy speaks to. The only module that imports SQLAlchemy.
 
-1. `Tables`: batches of rows written, read and deleted, in Celery's tables and in one of ours, for chords. It is
+1. `Tables`: batches of rows written, read and deleted, in Celery's tables and in one of ours (for chords);
    made anew in every process.
 2. Errors: what may pass is tried again a few times, and then raised as `OperationalError`; what one row alone
    is guilty of is raised as `RowRefused`.
