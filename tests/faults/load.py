@@ -79,7 +79,11 @@ class Load:
         }
 
     def ended(self) -> bool:
-        return self.journal.count("end").keys() >= ENDS and self.is_drained()
+        """All have run, and nothing is left to run: neither in a queue nor, what a second copy of a task that
+        retries sends off once more, on its way between two."""
+        if not self.journal.count("end").keys() >= ENDS or not self.is_drained():
+            return False
+        return all(result.state == states.SUCCESS for result in self.results)
 
     def is_drained(self) -> bool:
         return drained(self.client)

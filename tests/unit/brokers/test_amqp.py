@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -10,9 +12,12 @@ from hypothesis import strategies as st
 
 from celeriac.brokers.amqp import celery_delays, copies, delays, names, suspects
 from celeriac.brokers.amqp.inquiry import Inquiry
+from celeriac.brokers.amqp.lines import Desk
 from celeriac.brokers.amqp.publisher import Post, sendable
 from celeriac.brokers.amqp.replacing import replacement
 from celeriac.brokers.amqp.suspects import COMPANY, RUNNING_PAUSES, Doubtful, verdict
+from celeriac.brokers.amqp.topology import Topology
+from celeriac.brokers.amqp.window import SILENT, Window
 from celeriac.brokers.base import (
     COPIED,
     CRASHED,
@@ -220,6 +225,41 @@ def test_what_a_dead_process_gave_back_is_not_waited_for_long() -> None:
         assert isinstance(post, Outgoing)
         assert post.countdown is not None
         assert 0.5 * seconds < post.countdown < 1.5 * seconds
+
+
+# -- what is sent ahead -----------------------------------------------------------------------------------
+
+
+class Answering:
+    """A connection to a server where one queue is."""
+
+    def __init__(self, consumers: int = 1) -> None:
+        self.consumers = consumers
+
+    def desk(self, deadline: float) -> Answering:
+        return self
+
+    def queue_declare(self, name: str, *, passive: bool, deadline: float) -> SimpleNamespace:
+        return SimpleNamespace(messages=0, consumers=self.consumers)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("quorum", True), ("classic", False)])
+def test_a_quorum_queue_of_which_nothing_comes_is_consumed_over_another_channel(
+    kind: str, expected: bool
+) -> None:
+    window = Window(["q"], Topology(lambda name: (), kind), 5.0)
+    window.size = 4
+    desk = cast(Desk, Answering())
+    for _ in range(SILENT - 1):
+        window.check(desk, has_open=False, now=100.0)
+    assert not window.is_doubtful()
+    window.check(desk, has_open=True, now=100.0)  # something is here: begin anew
+    for _ in range(SILENT):
+        assert not window.is_doubtful()
+        window.check(desk, has_open=False, now=100.0)
+    assert window.is_doubtful() is expected
+    window.reset()
+    assert not window.is_doubtful()
 
 
 # -- fates ------------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ class Intake:
     def _sort(self, arrivals: deque[Arrival]) -> None:
         """Ordinary messages into the stock, in order. Hot."""
         waiting, opened, queue_of = self.stock.waiting, self.stock.open, self._window.queue_of
-        self._window.starved = 0
+        self._window.starved = self._window.silent = 0
         ordinary: list[int] = []
         while arrivals:
             arrival = arrivals.popleft()
@@ -322,6 +322,8 @@ class Intake:
         self._turns.looked(now)
         deadline = now + self._server.timeout
         self._window.check(self._desk, has_open=bool(self.stock.open), now=now)
+        if self._window.is_doubtful():
+            self._renew(deadline)
         waiting = [queue for queue in self._queues if self._suspects_of(queue, deadline)]
         if not waiting:
             self._turns.none_waits()
@@ -336,6 +338,13 @@ class Intake:
                 return suspect
         self._turns.free()
         return None
+
+    def _renew(self, deadline: float) -> None:
+        """Go on over another channel. Nothing is open here; what arrives meanwhile goes back, unread."""
+        assert self._desk is not None
+        self._connection().close(deadline=deadline)
+        self._channel = self._desk.link.channel(deadline=deadline)
+        self._window.reset()
 
     def _suspects_of(self, queue: str, deadline: float) -> int:
         assert self._desk is not None

@@ -28,6 +28,8 @@ PATIENCE: Final = 1.0
 NEW: Final = 1.5
 #: Such looks in a row at which messages waited and none came, after which we consume anew.
 STARVED: Final = 2
+#: Looks in a row at which nothing was here and nothing came, after which we consume quorum queues anew: 9 s.
+SILENT: Final = 6
 #: Seconds for what the server has sent already.
 ON_ITS_WAY: Final = 0.02
 _monotonic = time.monotonic
@@ -43,6 +45,7 @@ class Window:
         size: messages that the server may have sent ahead of each queue; 0: nothing is consumed.
         queue_of: queues by consumer tag.
         starved: looks in a row at which messages waited and none came. Whoever sorts arrivals sets it to 0.
+        silent: looks in a row at which nothing was here and none came; set to 0 likewise.
     """
 
     def __init__(self, queues: Sequence[str], topology: Topology, timeout: float) -> None:
@@ -52,13 +55,14 @@ class Window:
         self.size = 0
         self.queue_of: dict[str, str] = {}
         self.starved = 0
+        self.silent = 0
         self._consumers: list[str] = []  # their tags; the same place in it is always the same queue's
         self._narrow_at = 0.0
         self._consumed_at = 0.0
 
     def reset(self) -> None:
         """The channel is another one."""
-        self.size = 0
+        self.size = self.silent = 0
         self._consumers.clear()
 
     def is_too_wide(self, need: int, now: float) -> bool:
@@ -119,6 +123,7 @@ class Window:
         """
         if not self.size or now < self._consumed_at + NEW:
             return
+        self.silent = 0 if has_open else self.silent + 1
         deadline = now + self._timeout
         for queue in self._queues:
             state = desk.desk(deadline).queue_declare(queue, passive=True, deadline=deadline)
@@ -130,6 +135,18 @@ class Window:
                 if self.starved > STARVED:
                     self.starved = 0
                     raise OperationalError(f"RabbitMQ sends nothing of {queue!r}; consuming anew.")
+
+    def is_doubtful(self) -> bool:
+        """Whether so little comes that the channel should be another one, to be sure.
+
+        When a quorum queue is deleted and declared again at once, RabbitMQ (3.10) takes over the old one's
+        consumers without telling them: it counts what it hands to them as delivered, and it never arrives,
+        before their channel is closed. Nothing that can be asked shows it.
+        """
+        return self.silent >= SILENT and any(
+            ("x-queue-type", "quorum") in self._topology.described(queue)[0].arguments
+            for queue in self._queues
+        )
 
 
 def _fitting(need: int) -> int:
