@@ -43,10 +43,11 @@ class EagerResult(AsyncResult[R_co]):
         not come to an end."""
         if disable_sync_subtasks:
             refuse_inside_task()
-        parent = self.parent if propagate and follow_parents else None
-        while parent is not None:
+        parents: list[Any] = [self.parent] if propagate and follow_parents and self.parent is not None else []
+        while parents and parents[-1].parent is not None:
+            parents.append(parents[-1].parent)
+        for parent in reversed(parents):
             parent.maybe_throw()
-            parent = parent.parent
         self.maybe_throw(propagate=propagate)
         return value_of(self)  # type: ignore[no-any-return]
 

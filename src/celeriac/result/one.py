@@ -122,6 +122,8 @@ class AsyncResult(CallState, Generic[R_co], kind="one"):
                     if self._take_all(documents, on_message):
                         break
         if propagate and self._state in PROPAGATE_STATES:
+            if follow_parents:
+                self._throw_cause()
             self.throw()
         return self.maybe_throw(propagate=False, callback=callback)  # type: ignore[no-any-return]
 
@@ -147,6 +149,9 @@ class AsyncResult(CallState, Generic[R_co], kind="one"):
                 lambda task_id, document: self._take_all({task_id: document}, on_message),
                 timeout,
             )
+        failed = self._state in states.PROPAGATE_STATES
+        if propagate and failed and follow_parents and self.parent is not None:
+            await self.app.in_thread(self._throw_cause)
         return self.maybe_throw(propagate=propagate)  # type: ignore[no-any-return]
 
     def __await__(self) -> Generator[Any, None, R_co]:
@@ -225,35 +230,49 @@ class AsyncResult(CallState, Generic[R_co], kind="one"):
         return self.get()
 
     def _ids_to_watch(self, with_parents: bool) -> list[str]:
-        return [self.id, *self._parent_ids()] if with_parents else [self.id]
+        return [*self._parent_ids(), self.id] if with_parents else [self.id]
 
     def _parent_ids(self) -> list[str]:
-        """Ids of what came before it in its chain and is not known to have ended."""
-        ids: list[str] = []
+        """Ids of what came before it in its chain and is not known to have ended, oldest first: what failed
+        first is why the others did."""
+        parents: list[Any] = []
         parent = self.parent
         while parent is not None:
-            ids += parent._leaf_ids()
+            parents.append(parent)
             parent = parent.parent
-        return ids
+        return [task_id for parent in reversed(parents) for task_id in parent._leaf_ids()]
 
     def _take_all(
         self, documents: Mapping[str, bytes], on_message: Callable[[dict[str, Any]], Any] | None
     ) -> bool:
         """Read documents of its own and its parents' ids; True when its own is final.
 
-        Raises a parent's failure.
+        Raises a parent's failure, the oldest one's.
         """
         serializer = self.app.conf.result_serializer
+        failed: dict[str, Any] = {}
         for task_id, document in documents.items():
             meta = read_document(document, serializer)
             if on_message is not None:
                 on_message(meta._asdict())
             if task_id != self.id:
                 if meta.status in states.PROPAGATE_STATES:
-                    raise exception_of(meta)
+                    failed[task_id] = meta
             elif meta.status in states.READY_STATES:
                 self._cache = meta
+        if failed:
+            raise exception_of(failed[min(failed, key=self._parent_ids().index)])
         return self._cache is not None
+
+    def _throw_cause(self) -> None:
+        """It has failed: raise what one before it raised, whichever of them was read first."""
+        ids = self._parent_ids()
+        documents = self._store().load(ids) if ids else {}
+        for task_id in ids:
+            if task_id in documents:
+                meta = read_document(documents[task_id], self.app.conf.result_serializer)
+                if meta.status in states.PROPAGATE_STATES:
+                    raise exception_of(meta)
 
     # -- doing something about it ----------------------------------------------------------------------------
 
