@@ -98,7 +98,7 @@ class _Maker:
         if shape == "leaf":
             return self.leaf(depth)
         if shape == "group":
-            return Group(self.several(depth, 1), self.errbacks())
+            return Group(self.several(depth, 2), self.errbacks())
         piped = self.draw(st.booleans())
         if shape == "chain":
             tree: Chain | Chord = Chain(self.several(depth, 2), piped, errbacks=self.errbacks())

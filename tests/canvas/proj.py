@@ -6,6 +6,7 @@ seconds; of errbacks ``run:label:id of what failed:own id``.
 """
 
 import os
+import random
 import signal
 import time
 
@@ -57,6 +58,21 @@ def leaf(self, *args, run, label, how="ok", becomes=None, pause=0.0):
         raise self.replace(build(load(becomes), run, self.app))
     note("end", run, label, self.request.id)
     return mark(label, args)
+
+
+@app.task(name="part")
+def part(index, run):
+    """A member of a chord that gives another value each time it runs."""
+    time.sleep(0.002)
+    return [index, run, random.random()]
+
+
+@app.task(name="whole", bind=True)
+def whole(self, parts, run, size):
+    note("body", run, "whole", self.request.id)
+    assert [index for index, _, _ in parts] == list(range(size)), "members are missing or not in order"
+    assert {name for _, name, _ in parts} == {run}, "members of another chord"
+    return len(parts)
 
 
 def first_time(run, label):

@@ -342,7 +342,7 @@ def _smaller(tree: Tree) -> Iterator[Tree]:
             yield replace(tree, immutable=False, own=False)
         if tree.becomes is not None:
             yield from (replace(tree, becomes=one) for one in _smaller(tree.becomes))
-    for name, fewest in (("steps", 2), ("members", 1), ("header", 1), ("links", 0)):
+    for name, fewest in (("steps", 2), ("members", 2), ("header", 1), ("links", 0)):
         inner = getattr(tree, name, ())
         for at, one in enumerate(inner):
             if len(inner) > fewest:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tests.faults.rows import deaths, fuzz, networks, stalls, stores
+from tests.faults.rows import chords, deaths, fuzz, networks, stalls, stores
 
 __all__ = ["ROWS", "Row"]
 
@@ -89,6 +89,13 @@ ROWS: Mapping[str, Row] = {
     "F24": Row(stores.emptied, ("sqlite", *SERVED), ("sqlite", *SERVED), {}, {}),
     "F25": Row(stalls.clocks, SERVED, ("redis",), {}, {}),
     "F25s": Row(stalls.host_clock, ("sqlite",), ("sqlite",), {"jumps": (3600.0, -3600.0)}, {}),
+    "F29": Row(
+        chords.chords,
+        ALL,
+        ("sqlite", "redis", "rabbitmq", "postgres"),
+        {"count": 20, "members": 20, "kills": 5},
+        {"count": 500, "members": 100, "kills": 100},
+    ),
     "F31": Row(
         fuzz.fuzz, ALL, ("sqlite", "redis", "rabbitmq", "postgres"), {"count": 2000}, {"count": 100_000}
     ),
