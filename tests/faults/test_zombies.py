@@ -47,3 +47,26 @@ def test_five_zombies(client: Celeriac, store: Store, node: Start, journal: Jour
     assert client.broker.stats(["faults"])[0].dead == 0
     assert [one.stop() for one in nodes] == [0, 0]
     assert residue(store) == []
+
+
+@pytest.mark.timeout(90)
+def test_a_zombie_s_progress_hides_no_result(
+    client: Celeriac, store: Store, node: Start, journal: Journal
+) -> None:
+    """Its body goes on and says how far it is, when another worker's result is there."""
+    nodes = [node("-c", "1", name=name, conf={"worker_lease_ttl": TTL}) for name in ("a", "b")]
+    result: AsyncResult[int] = client.send_task("report", ("z", 2.0, 100), task_id="z")
+    first = until(lambda: [e for e in journal.events() if e.key == "z"], 20)[0]
+    until(lambda: client.AsyncResult("z").progress, 10, "it has said how far it is")
+    zombie = next(one for one in nodes if first.pid in {p.pid for p in one.children()})
+    zombie.pause()
+    assert result.get(timeout=30) != first.pid
+    seen = set()
+    zombie.resume()
+    deadline = time.monotonic() + 10
+    while first.pid in {p.pid for p in zombie.children()}:
+        assert time.monotonic() < deadline, "its child is not gone"
+        seen.add(client.AsyncResult("z").state)
+    seen.add(client.AsyncResult("z").state)
+    assert seen == {"SUCCESS"}
+    assert [one.stop() for one in nodes] == [0, 0]
