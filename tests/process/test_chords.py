@@ -111,19 +111,19 @@ def test_nested_and_long(client: Celeriac, node: Start, journal: Journal) -> Non
 def _tasks(app: Celeriac) -> Callable[[], Any]:
     seen: list[str] = []
 
-    @app.task(name="double")
+    @app.task(name="double", shared=False)
     def double(x: int) -> int:
         return 2 * x
 
-    @app.task(name="fail")
+    @app.task(name="fail", shared=False)
     def fail() -> None:
         raise ValueError("no way")
 
-    @app.task(name="collect")
+    @app.task(name="collect", shared=False)
     def collect(values: list[int]) -> list[int]:
         return values
 
-    @app.task(name="note")
+    @app.task(name="note", shared=False)
     def note(failed: str) -> None:
         seen.append(failed)
 
