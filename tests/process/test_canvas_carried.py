@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.servers import RedisServer
+from tests.unit.canvas.test_limits import DEPTH, LAYERS
 
 from celeriac import Celeriac
 from celeriac.canvas import Signature, StampingVisitor, chain, chord, group, signature
@@ -147,6 +148,16 @@ def test_runs_in_place_come_to_the_same(t: S) -> None:
         here = canvas.apply()
         there = canvas.apply_async()
         assert value_of(there) == value_of(here), canvas
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+@pytest.mark.parametrize("layer", ["header", "body", "all of it"])
+def test_fifty_layers(t: S, layer: str) -> None:
+    one = t("add", 1).set(immutable=True)
+    made: Signature[Any] = one
+    for _ in range(DEPTH):
+        made = LAYERS[layer](made, one)
+    assert made.apply_async().get(timeout=2 * WAIT) == 1
 
 
 def test_stamps_of_calls_that_follow(t: S, seen: Seen) -> None:
