@@ -20,7 +20,7 @@ from celeriac.wire.results import decode_result, encode_result
 __all__ = ["ResultBackendContract"]
 
 
-def collect(watch: Watch, wanted: int, *, timeout: float = 5.0) -> Mapping[str, bytes]:
+def collect(watch: Watch, wanted: int, *, timeout: float = 20.0) -> Mapping[str, bytes]:
     """Wait until `wanted` documents have come."""
     found: dict[str, bytes] = {}
     deadline = time.monotonic() + timeout
@@ -207,7 +207,7 @@ class ResultBackendContract(StoreKit):
         thread = threading.Thread(target=lambda: found.append(collect(watch, 1, timeout=20)))
         thread.start()
         connect_backend().store([StoredResult("a", b"1", 60, to)])
-        thread.join(10)
+        thread.join(30)
         assert found == [{"a": b"1"}]
         watch.close()
 
@@ -282,7 +282,7 @@ class ResultBackendContract(StoreKit):
         thread.start()
         if not before:
             watch.wake()
-        thread.join(10)
+        thread.join(30)
         assert found == [{}]
         watch.close()
 
@@ -296,7 +296,7 @@ class ResultBackendContract(StoreKit):
         thread.start()
         watch.add(["a"])
         connect_backend().store([StoredResult("a", b"1", 60, to)])
-        thread.join(10)
+        thread.join(30)
         assert found == [{"a": b"1"}]
         watch.close()
 
