@@ -407,6 +407,9 @@ class Task(Generic[P, R]):
                 f"update_state of {self.name} needs a task_id: the task was called in-process, so there is "
                 "no call whose state could be stored."
             )
+        reports = getattr(request, "_reports", None)
+        if reports is not None and task_id == request.id:
+            reports.drop(request)
         self.app.store_state(self, task_id, state, meta, request, **kwargs)
 
     def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:

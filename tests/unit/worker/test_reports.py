@@ -112,6 +112,18 @@ def test_nothing_is_taken_after_the_end(
     assert reports.open == {}
 
 
+def test_a_state_that_the_body_stores_itself_is_not_followed_by_what_it_said_before(
+    reports: Reports, begin: Callable[..., Context], sent: list[Any]
+) -> None:
+    context = begin()
+    reports.note(TASK, context, 1, None, None)
+    reports.drop(context)
+    assert reports.take(100.0) == ([], None)
+    reports.note(TASK, context, 2, None, None)
+    reports.take(200.0)
+    assert [entry[2] for entry in sent] == [2]
+
+
 def test_the_next_run_of_a_call_is_not_the_one_before(
     reports: Reports, begin: Callable[..., Context], sent: list[Any]
 ) -> None:
