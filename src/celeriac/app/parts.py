@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from celeriac import plugins
 from celeriac.app.failover import arranged
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from celeriac.brokers.base import Queue as Declaration
 
 __all__ = ["Messaging", "Parts"]
+
+T = TypeVar("T")
 
 _LOADER: Final = ("CELERIAC_LOADER", "CELERY_LOADER")
 
@@ -115,7 +117,7 @@ class Parts:
                 self._made[name][1].close()
 
     def broker(self) -> Broker:
-        return self._part("broker", self._make_broker)  # type: ignore[no-any-return]
+        return self._part("broker", self._make_broker)
 
     def _make_broker(self, conf: Settings) -> Broker:
         def make(url: str) -> Broker:
@@ -140,7 +142,8 @@ class Parts:
             found = self._part("chords", _broker_as_backend)
         if found is None or not found.capabilities.native_chord:
             return None
-        return found.chords  # type: ignore[no-any-return]
+        store: ChordStore = found.chords
+        return store
 
     def polls_chords(self) -> bool:
         """True when the results of a chord's members can be looked for, one by one."""
@@ -150,7 +153,7 @@ class Parts:
     def backend(self) -> ResultBackend:
         if self._own_backend is not None:
             return self._own_backend
-        return self._part(  # type: ignore[no-any-return]
+        return self._part(
             "backend",
             lambda conf: with_hooks(
                 plugins.backend_from_url(
@@ -171,26 +174,23 @@ class Parts:
         return None if backend.capabilities.shared else backend
 
     def queues(self) -> Queues:
-        return self._part("queues", _queues)  # type: ignore[no-any-return]
+        return self._part("queues", _queues)
 
     def router(self) -> Router:
-        return self._part(  # type: ignore[no-any-return]
-            "router", lambda conf: Router(conf.task_routes, self.queues(), _load_from_cwd)
-        )
+        return self._part("router", lambda conf: Router(conf.task_routes, self.queues(), _load_from_cwd))
 
     def log(self) -> Logging:
         from celeriac.app.log import Logging
 
-        return self._part(  # type: ignore[no-any-return]
-            "log", lambda conf: (self._log_class or Logging)(self._app)
-        )
+        return self._part("log", lambda conf: (self._log_class or Logging)(self._app))
 
     def loader(self) -> Loader:
         found = self._made.get("loader")
         if found is None:
             with self._app.lock:
                 found = self._made.setdefault("loader", ((), self._make_loader()))
-        return found[1]  # type: ignore[no-any-return]
+        loader: Loader = found[1]
+        return loader
 
     def _make_loader(self) -> Loader:
         kind = self._loader_class or next(
@@ -202,7 +202,7 @@ class Parts:
         loader: Loader = kind(app=self._app)
         return loader
 
-    def _part(self, name: str, make: Callable[[Any], Any]) -> Any:
+    def _part(self, name: str, make: Callable[[Settings], T]) -> T:
         found = self._made.get(name)
         if found is None:
             with self._app.lock:
@@ -210,7 +210,8 @@ class Parts:
                 found = self._made.get(name)
                 if found is None:
                     found = self._made[name] = (self._values(name), make(self._app.conf))
-        return found[1]
+        part: T = found[1]
+        return part
 
     def _values(self, name: str) -> tuple[Any, ...]:
         conf = self._app.conf

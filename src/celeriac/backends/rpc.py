@@ -253,6 +253,7 @@ def _server(url: str, options: Mapping[str, Any]) -> AmqpServer:
 
 
 def _no_groups() -> NotImplementedError:
+    """The exception that Celery raises for this store."""
     return NotImplementedError(
         "The result backend rpc:// cannot save groups: what it keeps is in the memory of one process. Use a "
         "store that processes share (redis://, db+postgresql://, …) for GroupResult.save and restore."

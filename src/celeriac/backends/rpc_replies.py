@@ -114,7 +114,7 @@ class Replies:
             )
             channel.qos(_PREFETCH, deadline=deadline)
             channel.consume(self._address, deadline=deadline)
-        except BaseException:
+        except BaseException:  # nobody knows this connection yet: a signal's exception would leak it
             link.close()
             raise
         self._link, self._channel = link, channel

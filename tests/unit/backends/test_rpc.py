@@ -116,3 +116,12 @@ def test_calls_carry_the_address_and_are_listened_for_before_they_are_sent() -> 
     assert box.listened == 4
     messages = app.broker.browse("celery", 10)
     assert {message.properties["reply_to"] for message in messages} == {box.address}
+
+
+def test_groups_are_refused_as_celery_does() -> None:
+    """NotImplementedError, and what to use instead; at the call, without a server."""
+    app = Celeriac("groups", broker="amqp://nobody.invalid//", backend="rpc://", set_as_current=False)
+    group = app.GroupResult("g-1", [app.AsyncResult("a")])
+    for refused in (group.save, group.delete, lambda: app.GroupResult.restore("g-1")):
+        with pytest.raises(NotImplementedError, match="rpc:// cannot save groups"):
+            refused()

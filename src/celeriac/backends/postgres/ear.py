@@ -22,7 +22,7 @@ from celeriac.transport.alarm import Alarm
 from celeriac.transport.postgres.link import Link, Note
 from celeriac.transport.postgres.pool import Pool
 from celeriac.transport.postgres.results import ResultTable
-from celeriac.transport.postgres.values import float8, text
+from celeriac.transport.postgres.values import Param, float8, text
 
 __all__ = ["Ear"]
 
@@ -149,8 +149,8 @@ class Ear:
         self._probe_at = now + self._probe_gap
         self._pool.query(b"SELECT pg_notify($1, '')", (text(self._channel),))
 
-    def _ask(self, sql: bytes, *params: object) -> None:
-        self._open_link().query(sql, params, deadline=self._until())  # type: ignore[arg-type]
+    def _ask(self, sql: bytes, *params: Param) -> None:
+        self._open_link().query(sql, params, deadline=self._until())
 
     def _open_link(self) -> Link:
         assert self._link is not None

@@ -177,7 +177,7 @@ class Hub:
                 lost_since = lost_since if attempt else now
                 attempt += 1
                 self._tell_of(exc, now - lost_since)
-            except BaseException as exc:  # a bug of ours: those who wait must hear of it
+            except BaseException as exc:  # a bug of ours, or the interpreter's end: who waits must hear of it
                 self._tell_of(exc, PATIENCE)
                 with self.changed:
                     if self._thread is threading.current_thread():
@@ -237,7 +237,7 @@ class Hub:
             return
         try:
             found = ear.load(self._table, ids)
-        except BaseException:
+        except BaseException:  # whatever it is goes on up; what was to be loaded must not be forgotten
             with self.changed:
                 self._dirty.update(ids)
             raise

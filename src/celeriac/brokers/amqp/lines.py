@@ -146,7 +146,7 @@ class Lines:
         except ChannelClosed:
             self.keep(line, deadline)
             raise
-        except BaseException:
+        except BaseException:  # a signal's exception too: answers are still to come, out of step
             line.close()
             raise
         else:

@@ -194,7 +194,7 @@ class Publisher:
                 sender.await_confirms(deadline)
             except OperationalError as exc:
                 failure = exc
-            except BaseException:
+            except BaseException:  # a signal's exception too: confirms are still to come, out of step
                 line.close()
                 raise
             back, refused = _verdicts(sender, sent)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from celeriac.brokers.base import QUARANTINE, ConsumerSpec, Delivery, Received, Settlement
 from celeriac.brokers.postgres.ear import Ear
@@ -60,6 +60,7 @@ LIE_DOWN: Final = "SELECT {s}lie_down($1, $2)"
 PEEK: Final = "SELECT * FROM {s}peek($1, $2, $3)"
 GIVE_BACK: Final = "SELECT {s}end_lease($1, '{}', '{}', false)"
 _LOOK_FULLY: Final = -2
+_Row = tuple[bytes, bytes, bytes, bytes, bytes]
 _decode = virtual.decode
 _new = tuple.__new__
 
@@ -249,20 +250,21 @@ class PostgresConsumer:
         from_bytes, names = int.from_bytes, self._names
         largest = self._largest * 7 // 8
         number, queue, name = b"", 0, ""
-        for queue_raw, place, message, crashes_raw, raw in rows:
+        # NULL is only in the rows of `_note_front`.
+        for queue_raw, place, message, crashes_raw, raw in cast("Sequence[_Row]", rows):
             if queue_raw != number:
-                number = queue_raw or b""
+                number = queue_raw
                 queue = from_bytes(number, "big")
                 name = names[queue]
             if place == _NO_PLACE:
                 self._note_front(queue, crashes_raw, message, raw)
                 continue
-            tag = first + from_bytes(place, "big")  # type: ignore[arg-type]
-            crashes = from_bytes(crashes_raw, "big") if crashes_raw != _ZERO else 0  # type: ignore[arg-type]
-            held.append((tag, _new(Holding, (name, from_bytes(message, "big"), crashes))))  # type: ignore[arg-type]
-            deliveries.append(Delivery(name, tag, _decode(raw), crashes))  # type: ignore[arg-type]
-            if len(raw) > largest:  # type: ignore[arg-type]
-                largest = len(raw)  # type: ignore[arg-type]
+            tag = first + from_bytes(place, "big")
+            crashes = from_bytes(crashes_raw, "big") if crashes_raw != _ZERO else 0
+            held.append((tag, _new(Holding, (name, from_bytes(message, "big"), crashes))))
+            deliveries.append(Delivery(name, tag, _decode(raw), crashes))
+            if len(raw) > largest:
+                largest = len(raw)
         if held:
             self._largest = largest
             self._holdings.add_claim(first // PLACES, held)
