@@ -170,6 +170,8 @@ def test_rabbitmq_is_killed_under_load(
         until(lambda: not check(stream.returned, journal).lost, 30, "all have run")
         print("seconds to work again:", [round(pause, 1) for pause in pauses])
         assert worker.pid == pid
+        # A copy of a publish in doubt waits for some seconds for the first one.
+        until(lambda: not rabbit.left(server.url), 60, "nothing is left to run")
         assert worker.stop() == 0
         assert residue(store) == []
         assert not check(stream.returned, journal, stream.unknown).unexpected
