@@ -131,9 +131,7 @@ def write(
     if not isinstance(args, (list, tuple)):
         raise TypeError(f"the arguments of a task must be a list or tuple, not {type(args).__name__}")
     if kwargs is not None and type(kwargs) is not dict:
-        if not isinstance(kwargs, Mapping):
-            raise TypeError(f"the keyword arguments of a task must be a mapping, not {type(kwargs).__name__}")
-        kwargs = dict(kwargs)
+        kwargs = _as_dict(kwargs)
     if callbacks is None and errbacks is None and chain is None and chord is None and serializer == "json":
         parameters = json.dumps_text(kwargs) if kwargs else "{}"
         body = f"[{json.dumps_text(args)}, {parameters}, {_NO_FOLLOWS_JSON}]".encode("ascii")
@@ -190,6 +188,12 @@ def write(
     return _new_message(Message, (body, content_type, content_encoding, all_headers, all_properties))
 
 
+def _as_dict(kwargs: Any) -> dict[str, Any]:
+    if not isinstance(kwargs, Mapping):
+        raise TypeError(f"the keyword arguments of a task must be a mapping, not {type(kwargs).__name__}")
+    return dict(kwargs)
+
+
 # -- reading ----------------------------------------------------------------------------------------------
 
 
@@ -224,16 +228,9 @@ def read(message: Message, accept: frozenset[str]) -> Call:
         args = check.arguments(args, "the body's first element")
     if type(kwargs) is not dict or kwargs:
         kwargs = check.keywords(kwargs, "the body's second element")
-    if not isinstance(follows, dict):
-        raise check.refuse(
-            "the body's third element", "an object (callbacks, errbacks, chain, chord)", follows
-        )
     callbacks = errbacks = chain = chord = None
     if follows != _NOTHING_FOLLOWS:
-        callbacks = check.signatures(follows.get("callbacks"), "callbacks")
-        errbacks = check.signatures(follows.get("errbacks"), "errbacks")
-        chain = check.signatures(follows.get("chain"), "chain")
-        chord = check.signature(follows.get("chord"), "chord")
+        callbacks, errbacks, chain, chord = _follows(follows)
     eta = get("eta")
     expires = get("expires")
     retries = get("retries")
@@ -277,6 +274,20 @@ def read(message: Message, accept: frozenset[str]) -> Call:
         check.text(reply_to, "property 'reply_to'") if reply_to else None,
         content_type,
         content_encoding,
+    )
+
+
+def _follows(follows: Any) -> tuple[Any, Any, Any, Any]:
+    """Callbacks, errbacks, chain and chord."""
+    if not isinstance(follows, dict):
+        raise check.refuse(
+            "the body's third element", "an object (callbacks, errbacks, chain, chord)", follows
+        )
+    return (
+        check.signatures(follows.get("callbacks"), "callbacks"),
+        check.signatures(follows.get("errbacks"), "errbacks"),
+        check.signatures(follows.get("chain"), "chain"),
+        check.signature(follows.get("chord"), "chord"),
     )
 
 

@@ -61,27 +61,7 @@ def read_v1(message: Message, accept: frozenset[str]) -> Call:
     if group_index is not None:
         check.index(group_index, "'group_index' in the body")
     reply_to = check.optional_text(properties.get("reply_to") or None, "property 'reply_to'")
-    standard: dict[str, Any] = {
-        "lang": "py",
-        "task": name,
-        "id": id,
-        "shadow": None,
-        "eta": None if eta is None else datetime.fromtimestamp(eta, UTC).isoformat(),
-        "expires": None if expires is None else datetime.fromtimestamp(expires, UTC).isoformat(),
-        "group": group,
-        "group_index": group_index,
-        "retries": retries,
-        "timelimit": list(limits),
-        "root_id": id,
-        "parent_id": None,
-        "argsrepr": saferepr(args, REPR_LIMIT),
-        "kwargsrepr": saferepr(kwargs, REPR_LIMIT),
-        "origin": None,
-        "ignore_result": None,
-        "replaced_task_nesting": 0,
-        "stamped_headers": None,
-        "stamps": {},
-    }
+    standard = _standard(name, id, args, kwargs, group, group_index, retries, eta, expires, limits)
     return Call(
         name,
         id,
@@ -107,6 +87,42 @@ def read_v1(message: Message, accept: frozenset[str]) -> Call:
         content_type,
         content_encoding,
     )
+
+
+def _standard(
+    name: str,
+    id: str,
+    args: Any,
+    kwargs: Any,
+    group: str | None,
+    group_index: int | None,
+    retries: int,
+    eta: float | None,
+    expires: float | None,
+    limits: tuple[float | None, float | None],
+) -> dict[str, Any]:
+    """The headers that protocol 2 would have had."""
+    return {
+        "lang": "py",
+        "task": name,
+        "id": id,
+        "shadow": None,
+        "eta": None if eta is None else datetime.fromtimestamp(eta, UTC).isoformat(),
+        "expires": None if expires is None else datetime.fromtimestamp(expires, UTC).isoformat(),
+        "group": group,
+        "group_index": group_index,
+        "retries": retries,
+        "timelimit": list(limits),
+        "root_id": id,
+        "parent_id": None,
+        "argsrepr": saferepr(args, REPR_LIMIT),
+        "kwargsrepr": saferepr(kwargs, REPR_LIMIT),
+        "origin": None,
+        "ignore_result": None,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    }
 
 
 def write_v1(

@@ -120,16 +120,7 @@ def encode_result(
         value = describe_exception(_cause(value))
     done = (date_done or datetime.now(UTC)).isoformat() if state in states.READY_STATES else None
     if serializer == "json" and name is None and children is not None and not children:
-        quote = json.quote
-        ids = f'"group_id": {quote(group_id)}, ' if group_id else ""
-        if parent_id:
-            ids += f'"parent_id": {quote(parent_id)}, '
-        text = (
-            f'{{"status": {quote(state)}, "result": {json.dumps_text(value)}, '
-            f'"traceback": {"null" if traceback is None else quote(traceback)}, "children": [], '
-            f'"date_done": {"null" if done is None else quote(done)}, {ids}"task_id": {quote(task_id)}}}'
-        )
-        return text.encode("ascii")
+        return _common(task_id, state, value, traceback, done, parent_id, group_id)
     document: dict[str, Any] = {
         "status": state,
         "result": value,
@@ -155,6 +146,28 @@ def encode_result(
             document = {**(stamps or {}), **document}
     document["task_id"] = task_id
     return serialization.dumps(document, serializer)[2]
+
+
+def _common(
+    task_id: str,
+    state: str,
+    value: Any,
+    traceback: str | None,
+    done: str | None,
+    parent_id: str | None,
+    group_id: str | None,
+) -> bytes:
+    """A JSON document without children and extended fields, put together as text. Hot."""
+    quote = json.quote
+    ids = f'"group_id": {quote(group_id)}, ' if group_id else ""
+    if parent_id:
+        ids += f'"parent_id": {quote(parent_id)}, '
+    text = (
+        f'{{"status": {quote(state)}, "result": {json.dumps_text(value)}, '
+        f'"traceback": {"null" if traceback is None else quote(traceback)}, "children": [], '
+        f'"date_done": {"null" if done is None else quote(done)}, {ids}"task_id": {quote(task_id)}}}'
+    )
+    return text.encode("ascii")
 
 
 def _cause(exc: BaseException) -> BaseException:

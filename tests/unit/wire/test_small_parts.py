@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from celeriac.wire import identity, moments
+from celeriac.utils import identity
+from celeriac.wire import moments
 from celeriac.wire.saferepr import saferepr
 
 
