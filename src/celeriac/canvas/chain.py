@@ -50,13 +50,18 @@ def _steps_of(sig: Signature[Any]) -> list[Signature[Any]]:
     if sig["args"]:
         steps[0] = steps[0].clone(sig["args"])
     # At once on the calls they belong to: what is appended to the body of a chord must not get them.
-    for errback in as_list(sig.options.get("link_error")):
-        for step in steps:
-            step.link_error(maybe_signature(errback, sig._app, clone=True))
+    _guard(steps, sig.options.get("link_error"), sig._app)
     last = steps[-1]
     for callback in as_list(sig.options.get("link")):
         last.append_to_list_option("link", callback) if isinstance(last, group) else last.link(callback)
     return steps
+
+
+def _guard(steps: list[Signature[Any]], errbacks: Any, app: Celeriac | None) -> None:
+    """Call `errbacks` when any step fails; of a group with something behind it, a header, that is told."""
+    for errback in as_list(errbacks):
+        for step in (step for step in steps if step is steps[-1] or not isinstance(step, group)):
+            step.link_error(maybe_signature(errback, app, clone=True))
 
 
 def _append(steps: list[Signature[Any]], step: Signature[Any]) -> None:
@@ -260,9 +265,7 @@ class chain(Signature[Any]):
         steps = made.tasks
         for callback in as_list(options.pop("link", None)):
             steps[-1].link(maybe_signature(callback, self._app, clone=True))
-        for errback in as_list(options.pop("link_error", None)):
-            for step in steps:
-                step.link_error(maybe_signature(errback, self._app, clone=True))
+        _guard(steps, options.pop("link_error", None), self._app)
         steps = _folded(steps)
         # The list is read from its end: what comes after the whole chain stands first.
         rest = [*as_list(options.pop("chain", None)), *reversed(steps[1:])]
@@ -295,8 +298,8 @@ class chain(Signature[Any]):
         """Give all steps their ids; `_id`, group and chord are the last step's. Returns its result."""
         steps = [step.group() if isinstance(step, chunks) else step for step in self.tasks]
         self.tasks = [step for index, step in enumerate(steps) if not (index and _empty(step))]
-        if chord is not None and self.tasks:
-            self.tasks[-1] = self.tasks[-1]._closed()
+        if chord is not None:
+            self._close()
         last = len(self.tasks) - 1
         previous: Any = None
         for index, step in enumerate(self.tasks):
@@ -319,13 +322,21 @@ class chain(Signature[Any]):
     _freeze = freeze
 
     def _closed(self) -> Signature[Any]:
-        last = self.tasks[-1]._closed() if self.tasks else None
-        if last is None or last is self.tasks[-1]:
+        if not self.tasks or self.tasks[-1]._closed() is self.tasks[-1]:
             return self
         made = self.clone()
         assert isinstance(made, chain)
-        made.tasks[-1] = last
+        made._close()
         return made
+
+    def _close(self) -> None:
+        """`_closed`, in place. Its links belong to the calls that were last before."""
+        if self.tasks and self.tasks[-1]._closed() is not self.tasks[-1]:
+            steps = _steps_of(self)
+            steps[-1] = steps[-1]._closed()
+            self.tasks, self["args"] = steps, ()
+            for key in ("link", "link_error"):
+                self["options"].pop(key, None)
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> chain:
         if visitor is not None:
