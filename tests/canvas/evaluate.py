@@ -3,7 +3,7 @@
 1. `evaluate`: a tree → `Expected`. 2. `lower`: a tree with all links and errbacks on its leaves.
 
 The rules are Celery's, as seen on Celery 5.7 with Redis, except where it leaves somebody waiting for ever, or
-gives values out of order; `docs/reference/canvas.md` lists these differences.
+gives values out of order; `docs/coming-from-celery.md` lists these differences.
 
 - A chain: each step gets the value before it. A group with something behind it is a chord. What waits behind
   a failure ends in the same state, without errbacks of its own.
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from tests.canvas.tree import Chain, Chord, Errback, Group, Leaf, Tree, mark
 
-__all__ = ["Expected", "Failed", "Many", "Outcome", "Value", "ends_in_group", "evaluate", "lower"]
+__all__ = ["Expected", "Failed", "Many", "Outcome", "Value", "evaluate", "linkable", "lower"]
 
 #: How often a call that kills its process each time is started (`task_delivery_limit`).
 DELIVERIES = 3
@@ -69,8 +69,8 @@ class Expected:
     Attributes:
         outcome: of the result that `apply_async` gives.
         starts: label → times; `calls`: label → under how many ids.
-        errbacks: (errback, label of what failed) → times. `perhaps`: of these, such as may also be left out.
-        nodes: label → how it ends.
+        errbacks: (errback, label of what failed) → times. `perhaps`: of these, such as nothing is promised of.
+        nodes: label → how it ends. `several`: of these, such as are called several times and end differently.
     """
 
     outcome: Outcome = field(default_factory=lambda: Value(None))
@@ -79,6 +79,7 @@ class Expected:
     errbacks: Counter[tuple[str, str]] = field(default_factory=Counter)
     nodes: dict[str, Outcome] = field(default_factory=dict)
     perhaps: set[str] = field(default_factory=set)
+    several: set[str] = field(default_factory=set)
 
 
 def evaluate(tree: Tree) -> Expected:
@@ -168,6 +169,16 @@ def _guarded(tree: Tree, errback: Errback) -> Tree:
     return replace(tree, body=_guarded(tree.body, errback))
 
 
+def linkable(tree: Tree) -> bool:
+    """Whether it is plain what a link of a canvas in its plain form is called with: where the body of a chord
+    is a group it is the first member's, and called with nothing."""
+    if isinstance(tree, Chain):
+        return linkable(tree.steps[-1])
+    if isinstance(tree, Group):
+        return all(map(linkable, tree.members))
+    return isinstance(tree, Leaf) or not ends_in_group(tree.body)
+
+
 def ends_in_group(tree: Tree) -> bool:
     if isinstance(tree, Chain):
         return ends_in_group(tree.steps[-1])
@@ -209,7 +220,8 @@ class _Run:
 
     def ended(self, leaf: Leaf, outcome: Outcome) -> Outcome:
         """Note how it ended; call what hangs on it."""
-        self.expected.nodes[leaf.label] = outcome
+        if self.expected.nodes.setdefault(leaf.label, outcome) != outcome:
+            self.expected.several.add(leaf.label)
         if isinstance(outcome, Value):
             for link in leaf.links:
                 self.run(link, (outcome.value,))
@@ -260,11 +272,11 @@ class _Run:
             return Many(tuple(self.fail(member, causes) for member in tree.members))
         for member in tree.header:
             self.fail(member, causes)
-        if not isinstance(tree.body, Chord):
+        if isinstance(tree.body, (Leaf, Chain)):
             return self.fail(tree.body, causes)
         before = self.expected.errbacks.copy()
         outcome = self.fail(tree.body, causes)
-        # Where it was written as a step behind the first chord, it waits behind a failure.
+        # Where it was written as a step behind the first chord, it waits behind a failure. Celery: for ever.
         self.expected.perhaps |= {label for label, _ in self.expected.errbacks - before}
         return outcome
 

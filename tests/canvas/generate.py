@@ -12,7 +12,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
-from tests.canvas.evaluate import ends_in_group, lower
+from tests.canvas.evaluate import linkable, lower
 from tests.canvas.tree import Chain, Chord, Errback, Group, Leaf, Tree, leaves, relabelled
 
 __all__ = ["DEADLY", "DEPTH", "FAULTS", "LEAVES", "faulty", "sample", "trees"]
@@ -105,10 +105,7 @@ class _Maker:
         else:
             header = self.several(depth, 1)
             tree = Chord(header, self.canvas(depth - 1), piped, errbacks=self.errbacks())
-        plain = lower(tree)
-        if isinstance(plain, Chord) and ends_in_group(plain):
-            return tree  # a link of such a body is one of its first member alone: no shape to recommend
-        return replace(tree, links=self.links(depth))
+        return replace(tree, links=self.links(depth)) if linkable(lower(tree)) else tree
 
     def several(self, depth: int, fewest: int) -> tuple[Tree, ...]:
         count = self.draw(st.integers(fewest, 4))
