@@ -36,6 +36,7 @@ write lock; all written, not committed; committed. (A sweep that finds nothing w
 | `start.after`      | child: the ledger shows it; the body has not begun                              |
 | `outcome.concluded`| child: the body has ended, its settlement is made; the ledger says it runs      |
 | `outcome.noted`    | child: the ledger says it has ended; the settlement is in no outbox yet         |
+| `chord.arrived`    | child: members are counted; what a complete chord sets off is not published     |
 | `results.stored`   | child: results are in a store of their own; the delivery is not settled         |
 
 Points that other systems have and this one cannot have, because a settlement is one atomic step of the
