@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
-import signal
 import socket
-import sys
 import uuid
 
 import hiredis
@@ -14,6 +11,7 @@ import msgspec
 import redis
 
 from bench import pages, site
+from bench.forks import fork
 
 QUEUE, HELD = "bench", "bench:held"
 RESULT_SECONDS = 86_400
@@ -154,24 +152,5 @@ def round_trip():
     _listener.answer()
 
 
-def main():
-    children = []
-    for number in range(int(sys.argv[1])):
-        child = os.fork()
-        if child == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            work(number)
-        children.append(child)
-
-    def stop(*_):
-        for child in children:
-            os.kill(child, signal.SIGTERM)
-        sys.exit(0)
-
-    signal.signal(signal.SIGTERM, stop)
-    for child in children:
-        os.waitpid(child, 0)
-
-
 if __name__ == "__main__":
-    main()
+    fork(work)

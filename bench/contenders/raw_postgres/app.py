@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 import time
 import uuid
 
@@ -12,6 +10,7 @@ import msgspec
 import psycopg
 
 from bench import pages, site
+from bench.forks import fork
 
 BATCH = 100
 TABLES = """
@@ -151,24 +150,5 @@ def work(number):
             time.sleep(0.002)
 
 
-def main():
-    children = []
-    for number in range(int(sys.argv[1])):
-        child = os.fork()
-        if child == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            work(number)
-        children.append(child)
-
-    def stop(*_):
-        for child in children:
-            os.kill(child, signal.SIGTERM)
-        sys.exit(0)
-
-    signal.signal(signal.SIGTERM, stop)
-    for child in children:
-        os.waitpid(child, 0)
-
-
 if __name__ == "__main__":
-    main()
+    fork(work)

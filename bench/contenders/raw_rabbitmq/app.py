@@ -19,8 +19,8 @@ from bench.contenders.raw_rabbitmq.shared import (
     TASK,
     WINDOW,
     decode_body,
-    fork,
 )
+from bench.forks import fork
 
 
 def connect():
@@ -130,7 +130,7 @@ def noop():
 TASKS = {TASK: noop}
 
 
-def work():
+def work(number):
     """Take, run, acknowledge, for ever: cumulatively, per batch or when nothing is left."""
     connection = connect()
     channel = connection.channel()

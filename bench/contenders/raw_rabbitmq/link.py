@@ -17,8 +17,8 @@ from bench.contenders.raw_rabbitmq.shared import (
     TASK,
     WINDOW,
     decode_body,
-    fork,
 )
+from bench.forks import fork
 from celeriac.transport.amqp.link import Link
 from celeriac.transport.amqp.url import parse
 from celeriac.wire.message import Message
@@ -95,7 +95,7 @@ def noop():
 TASKS = {TASK: noop}
 
 
-def work():
+def work(number):
     """Take, run, acknowledge, for ever: cumulatively, per batch or when nothing is left."""
     link = connect()
     channel = link.channel()

@@ -1,10 +1,8 @@
-"""What both raw loops have in common: the message, the sizes, the processes."""
+"""What both raw loops have in common: the message and the sizes."""
 
 from __future__ import annotations
 
 import os
-import signal
-import sys
 
 import msgspec
 
@@ -34,23 +32,3 @@ HEADERS = {
     "stamps": {},
 }
 decode_body = msgspec.json.Decoder(tuple[list, dict, dict]).decode
-
-
-def fork(work):
-    """So many processes that do `work`, until they are told to stop."""
-    children = []
-    for _ in range(int(sys.argv[1])):
-        child = os.fork()
-        if child == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            work()
-        children.append(child)
-
-    def stop(*_):
-        for child in children:
-            os.kill(child, signal.SIGTERM)
-        sys.exit(0)
-
-    signal.signal(signal.SIGTERM, stop)
-    for child in children:
-        os.waitpid(child, 0)
