@@ -176,12 +176,12 @@ class Whereabouts:
             said = dict(self._memory.of_others(asked))
         mine = {ledger.path for ledger, _ in self._living()}
         for ledger in neighbours(self._home, mine, self._store):
-            is_alive = lives(ledger.owner.get("pid", 0))
+            is_at_work = _is_at_work(ledger.owner.get("pid", 0))
             for tag, fate in fates(ledger, alive=True).items():
                 if tag not in asked:
                     continue
-                if fate == RUNNING and not is_alive:
-                    fate = UNSURE  # its worker is about to find out how it died
+                if fate == RUNNING and not is_at_work:
+                    fate = UNSURE  # its worker is about to find out how it died, or is stopped as well
                 word = Word(fate, MEMORY if fate == INNOCENT else 0.0)
                 said[tag] = max(said.get(tag, word), word, key=_weight)
         return {place: said[place[1]] for place in places if place[1] in said}
@@ -248,13 +248,26 @@ def _weight(word: Word) -> int:
 
 def lives(pid: int) -> bool:
     """False when the process is gone, or dead and not reaped yet."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except FileNotFoundError:
-        pass  # dead, or no such file system here
+    state = _state(pid)
+    if state:
+        return state not in "ZX"
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     return True
+
+
+def _is_at_work(pid: int) -> bool:
+    """Whether a process lives and is not stopped."""
+    return lives(pid) and _state(pid) not in ("T", "t")
+
+
+def _state(pid: int) -> str:
+    """The letter that the system has for the process's state; empty: it is gone, or there is no such file
+    system here."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except (FileNotFoundError, ProcessLookupError):  # the latter: it went while it was read
+        return ""
