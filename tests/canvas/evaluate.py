@@ -69,7 +69,7 @@ class Expected:
     Attributes:
         outcome: of the result that `apply_async` gives.
         starts: label → times; `calls`: label → under how many ids.
-        errbacks: (errback, label of what failed) → times. `perhaps`: of these, such as nothing is promised of.
+        errbacks: (errback, label of what failed) → times. `perhaps`: of these, what is not promised.
         nodes: label → how it ends. `several`: of these, such as are called several times and end differently.
     """
 
