@@ -164,3 +164,20 @@ def test_without_results_the_broker_counts() -> None:
         chord([double.s(n) for n in range(5)], note.s()).apply_async()
         until(lambda: seen() == [[0, 2, 4, 6, 8]], 20)
     app.close()
+
+
+@pytest.mark.parametrize("store", STORES, indirect=True)
+def test_a_closer_that_dies_before_it_sends_the_body(
+    client: Celeriac, node: Start, journal: Journal, tmp_path: Path
+) -> None:
+    call = Chords(client).call
+    folder = tmp_path / "fired"
+    folder.mkdir()
+    sent = [chord([call("add", n, 1)], call("body"), app=client).apply_async() for n in range(4)]
+    sent.append(chord([call("add", n, 1) for n in range(40)], call("body"), app=client).apply_async())
+    points = "chord.arrived:1:kill,chord.arrived:2:kill"
+    node("-c", "1", FAILPOINT=points, FAILPOINT_FOLDER=str(folder))
+    assert [result.get(timeout=60) for result in sent[:4]] == [[n + 1] for n in range(4)]
+    assert sent[4].get(timeout=60) == [n + 1 for n in range(40)]
+    assert len(list(folder.iterdir())) == 2
+    assert journal.count("body") == {"1": 4, "40": 1}
