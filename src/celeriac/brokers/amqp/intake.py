@@ -171,10 +171,20 @@ class Intake:
             channel.cancelled.clear()
             raise OperationalError("RabbitMQ ended a consumer: its queue was deleted.")
         if channel.arrivals:
-            self._sort(channel.arrivals)
+            self._take_in(channel)
         if self._doubts:
             self._resolve()
         return channel
+
+    def _take_in(self, channel: Channel) -> None:
+        """Sort what has arrived, and find out that the connection was not cut before: somebody else has it
+        then, if all nodes said that nobody had read it. After this they say that it is here."""
+        self._sort(channel.arrivals)
+        assert self._desk is not None
+        while self._desk.link.read(0):
+            self._sort(channel.arrivals)
+        if channel.error is not None:
+            raise channel.error
 
     def _sort(self, arrivals: deque[Arrival]) -> None:
         """Ordinary messages into the stock, in order. Hot."""
@@ -294,7 +304,7 @@ class Intake:
         channel = self._connection()
         self._window.widen(channel, need, now)
         if channel.arrivals:
-            self._sort(channel.arrivals)
+            self._take_in(channel)
 
     def pause(self) -> Channel:
         """Have nothing sent ahead from now on."""
