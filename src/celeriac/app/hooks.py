@@ -43,6 +43,8 @@ def with_hooks(store: ResultBackend, conf: Mapping[str, Any]) -> ResultBackend:
         >>> with_hooks(plain, dict.fromkeys(SETTINGS)) is plain
         True
     """
+    if not any(conf[name] for name in ("result_compression", "result_encryption", "result_large_backend")):
+        return store
     if not store.capabilities.stores:
         return store
     url = str(conf.get("result_backend") or "")

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from celeriac.app.followups import derived_id
-from celeriac.app.followups import derived_id
 from celeriac.canvas import Signature, chain, chord, group, maybe_signature
 from celeriac.canvas.stamping import put_stamps
 from celeriac.exceptions import Ignore, ImproperlyConfigured
