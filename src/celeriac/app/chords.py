@@ -20,6 +20,7 @@ from celeriac.app.followups import derived_id, errback_sendings, identify
 from celeriac.backends.base import Chord, Opening, Part, StoredResult
 from celeriac.brokers.base import REQUEUE
 from celeriac.canvas import Sending, Signature, chain, chord, group, maybe_signature, waiting_ids
+from celeriac.canvas.chain import folded
 from celeriac.canvas.shape import as_list, joined
 from celeriac.exceptions import CeleriacError, ChordError, DecodeError
 from celeriac.execution.conclude import Conclusion
@@ -277,8 +278,9 @@ class Completion:
         options = sig.options
         errbacks = joined(options.get("link_error"), errbacks)  # the same one may be on a canvas and in it
         if isinstance(sig, chain) and sig.tasks:
-            self._failed(sig.tasks[0], exc, errbacks)
-            self._skipped(sig.tasks[1:], exc)
+            first, *rest = folded(sig.tasks)
+            self._failed(first, exc, errbacks)
+            self._skipped(rest, exc)
         elif isinstance(sig, group):
             for task in sig.tasks:
                 self._failed(task, exc, errbacks)

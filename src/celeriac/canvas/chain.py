@@ -3,7 +3,7 @@
 1. `chain`: the steps. Sent as its first step; the others travel in that message, last one first, as Celery's
    workers read them.
 2. `_join`: what ``left | right`` is. A group with something after it is a chord.
-3. `_folded`: the steps as they are sent: from the first group or chord that is not the last step, all that
+3. `folded`: the steps as they are sent: from the first group or chord that is not the last step, all that
    follows is its body. (Not before: a chain of a hundred groups would be a hundred chords deep.)
 """
 
@@ -26,7 +26,7 @@ from celeriac.canvas.stream import at_least
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
 
-__all__ = ["chain"]
+__all__ = ["chain", "folded"]
 
 
 def _unrolled(sig: Signature[Any]) -> Signature[Any]:
@@ -65,7 +65,7 @@ def _guard(steps: list[Signature[Any]], errbacks: Any, app: Celeriac | None) -> 
 
 
 def _append(steps: list[Signature[Any]], step: Signature[Any]) -> None:
-    """Put `step` after `steps`, in place. Groups wait side by side until they are sent (`_folded`)."""
+    """Put `step` after `steps`, in place. Groups wait side by side until they are sent (`folded`)."""
     last = steps[-1] if steps else None
     if isinstance(last, group) and not isinstance(step, group):
         steps[-1] = chord(last, body=step, app=last._app)
@@ -78,7 +78,7 @@ def _append(steps: list[Signature[Any]], step: Signature[Any]) -> None:
         steps.append(step)
 
 
-def _folded(steps: list[Signature[Any]]) -> list[Signature[Any]]:
+def folded(steps: list[Signature[Any]]) -> list[Signature[Any]]:
     """What is sent one after the other: at most the last of these is a group or chord."""
     for index, step in enumerate(steps[:-1]):
         rest = steps[index + 1 :]
@@ -265,8 +265,8 @@ class chain(Signature[Any]):
         steps = made.tasks
         for callback in as_list(options.pop("link", None)):
             steps[-1].link(maybe_signature(callback, self._app, clone=True))
+        steps = folded(steps)
         _guard(steps, options.pop("link_error", None), self._app)
-        steps = _folded(steps)
         # The list is read from its end: what comes after the whole chain stands first.
         rest = [*as_list(options.pop("chain", None)), *reversed(steps[1:])]
         if rest:
