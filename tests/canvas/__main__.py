@@ -49,10 +49,13 @@ def main() -> int:
             workers=1 + bool(options.kills),
             conf={"task_delivery_limit": 20} if options.kills else None,
         )
+        pause = 0.05 if options.kills else 0.0  # so that something runs when it is killed
         killer = Killer(stage.nodes, ground.chance, options.kills)
         for at in range(0, len(chosen), BATCH):
             batch = chosen[at : at + BATCH]
-            for tree, seen in zip(batch, stage.play(batch, options.patience, during=killer), strict=True):
+            for tree, seen in zip(
+                batch, stage.play(batch, options.patience, pause=pause, during=killer), strict=True
+            ):
                 if differences(evaluate(tree), seen, again=kills):
                     wrong += 1
                     if wrong <= options.shown and not kills:
