@@ -264,7 +264,9 @@ class chain(Signature[Any]):
         )
         steps = made.tasks
         for callback in as_list(options.pop("link", None)):
-            steps[-1].link(maybe_signature(callback, self._app, clone=True))
+            last = steps[-1]
+            for end in last.tasks if isinstance(last, group) else (last,):
+                end.link(maybe_signature(callback, self._app, clone=True))
         steps = folded(steps)
         _guard(steps, options.pop("link_error", None), self._app)
         # The list is read from its end: what comes after the whole chain stands first.
