@@ -94,7 +94,9 @@ class Memory:
                 continue
             try:
                 if lock_file(fd):
-                    found |= _words(_parse(path.read_bytes()))
+                    known = _parse(path.read_bytes())
+                    found |= _words(known)
+                    self.note({tag: fate for tag, (fate, _) in known.items()})  # first: others read it, too
                     path.unlink(missing_ok=True)
             except FileNotFoundError:  # another one was faster
                 continue
@@ -104,15 +106,17 @@ class Memory:
 
     def of_others(self, asked: Container[int]) -> Mapping[int, Word]:
         """What the memories of other supervisors say of `asked`."""
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # it was taken over just now: look who has it
+                return self._read_others(asked)
+
+    def _read_others(self, asked: Container[int]) -> Mapping[int, Word]:
         found: dict[int, Word] = {}
         read, self._read = self._read, {}
         for path in self._others():
-            try:
-                size = path.stat().st_size
-                if path not in read or read[path][0] != size:
-                    read[path] = size, _parse(path.read_bytes())
-            except FileNotFoundError:
-                continue
+            size = path.stat().st_size
+            if path not in read or read[path][0] != size:
+                read[path] = size, _parse(path.read_bytes())
             self._read[path] = read[path]
             found |= _words({tag: known for tag, known in read[path][1].items() if tag in asked})
         return found

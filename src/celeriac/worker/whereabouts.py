@@ -136,7 +136,6 @@ class Whereabouts:
             for tag, (fate, age) in fresh.items():
                 self._known[tag] = (fate, now - age)
                 self._order.append((now - age, tag))
-            self._memory.note({tag: word.fate for tag, word in fresh.items()})
 
     def end(self, *, remove: bool) -> None:
         """Nobody asks us any more. `remove`: nor what we knew."""
@@ -165,6 +164,8 @@ class Whereabouts:
             found = self._answer(places)
         if len(found) < len(places) and self._home is not None:
             found |= self._answer_of_neighbours({place for place in places if place not in found})
+            # Our heart may have buried one meanwhile: a ledger is gone only when it is remembered.
+            found |= self._answer([place for place in places if place not in found])
         return found
 
     def _answer_of_neighbours(self, places: Set[Place]) -> dict[Place, Word]:
@@ -172,8 +173,7 @@ class Whereabouts:
         asked = {tag for _, tag in places}
         assert self._home is not None
         assert self._memory is not None
-        with self._changed:
-            said = dict(self._memory.of_others(asked))
+        said: dict[int, Word] = {}
         mine = {ledger.path for ledger, _ in self._living()}
         for ledger in neighbours(self._home, mine, self._store):
             is_at_work = _is_at_work(ledger.owner.get("pid", 0))
@@ -184,6 +184,10 @@ class Whereabouts:
                     fate = UNSURE  # its worker is about to find out how it died, or is stopped as well
                 word = Word(fate, MEMORY if fate == INNOCENT else 0.0)
                 said[tag] = max(said.get(tag, word), word, key=_weight)
+        with self._changed:  # after the ledgers: one that is gone was remembered before
+            remembered = self._memory.of_others(asked)
+        for tag, word in remembered.items():
+            said[tag] = max(word, said.get(tag, word), key=_weight)
         return {place: said[place[1]] for place in places if place[1] in said}
 
     def _answer(self, places: Sequence[Place]) -> dict[Place, Word]:

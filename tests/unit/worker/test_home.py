@@ -56,6 +56,7 @@ def test_what_a_killed_supervisor_knew_is_read_and_taken_over_once(tmp_path: Pat
     assert words(memory.of_others({2, 3})) == {2: CRASHED}
     assert words(memory.adopt()) == {1: DONE, 2: CRASHED}
     assert not memory.adopt()
+    memory.close(remove=True)  # it had written it down for others
     assert not list(tmp_path.iterdir())
 
 

@@ -36,7 +36,7 @@ from celeriac.transport.amqp.link import Link
 from celeriac.transport.amqp.url import AmqpServer
 from celeriac.transport.amqp.values import Arrival
 from celeriac.wire.amqp import AGAIN, CRASHES, DUE, FAR, MARKS, PARKED, count_of, tag_of
-from celeriac.wire.message import Message
+from celeriac.wire.message import Message, Unreadable
 
 __all__ = ["Intake"]
 
@@ -245,18 +245,23 @@ class Intake:
         """Do what was decided about deliveries that came back."""
         done: list[Doubtful] = []
         posts: list[Post | Outgoing] = []
+        renamed: list[int] = []
         for doubt, what, reason in self._doubts.decide():
             post = replacement(doubt, what, is_here=AGAIN in doubt.marks and self._is_here(doubt.place))
             if post is not None:
                 posts.append(post)
+                if _name_of(post) != doubt.tag:
+                    renamed.append(doubt.tag)
             if post is not None or what == "drop":
                 done.append(doubt)
             else:
                 self._put(Stocked(doubt.queue, doubt.tag, doubt.delivery_tag, doubt.message, reason))
         if done:
-            self._move(posts, done)
+            self._move(posts, done, renamed)
 
-    def _move(self, posts: Sequence[Post | Outgoing], done: Sequence[Doubtful]) -> None:
+    def _move(
+        self, posts: Sequence[Post | Outgoing], done: Sequence[Doubtful], renamed: Sequence[int]
+    ) -> None:
         """Publish the copies, then acknowledge the deliveries whose place they take."""
         try:
             lost = self._publisher.post(posts, _monotonic() + MOVE_TIMEOUT, careful=True)
@@ -269,6 +274,8 @@ class Intake:
                 doubt.asks, doubt.runs, doubt.ask_at = 0, 0, _monotonic() + MOVE_PAUSE
                 self._doubts.add(doubt)
             return
+        if self._trail is not None and renamed:  # before the acknowledgements: they may never arrive
+            self._trail.concluded(renamed)
         self._turns.hurry()
         self._done([doubt.delivery_tag for doubt in done])
 
@@ -396,3 +403,8 @@ class Intake:
     def _done(self, delivery_tags: Iterable[int]) -> None:
         if self._channel is not None:
             self.stock.acknowledge(self._channel, delivery_tags)
+
+
+def _name_of(post: Post | Outgoing) -> int:
+    message = post.message
+    return -1 if isinstance(message, Unreadable) else tag_of(str(message.properties.get("delivery_tag", "")))
