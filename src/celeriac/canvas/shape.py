@@ -104,4 +104,6 @@ def waiting_ids(steps: Sequence[Mapping[str, Any]] | None) -> list[str]:
             ids += waiting_ids([*([header] if isinstance(header, Mapping) else as_list(header)), body])
         elif isinstance(options, Mapping) and isinstance(options.get("task_id"), str):
             ids.append(options["task_id"])
+        if isinstance(options, Mapping) and isinstance(options.get("chain"), list | tuple):
+            ids += waiting_ids(options["chain"])  # what a replaced call has left behind its replacement
     return ids
