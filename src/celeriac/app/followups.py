@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +25,7 @@ from celeriac.execution.call import context_of, own_headers
 from celeriac.states import SUCCESS
 from celeriac.wire import protocol
 from celeriac.wire.errors import describe_exception
+from celeriac.wire.steps import Steps
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
@@ -67,7 +68,7 @@ def followups(app: Celeriac, call: Call, context: Context, conclusion: Conclusio
     for index, link in enumerate(conclusion.callbacks):
         sendings += _of(app, link, (conclusion.value,), derived_id(call.id, f"link {index}"), common)
     if conclusion.chain:
-        *rest, step = conclusion.chain
+        step, rest = _next(conclusion.chain)
         options = {**common, "chain": rest} if rest else common
         sendings += _of(app, step, (conclusion.value,), derived_id(call.id, "chain"), options)
     if conclusion.replacement is not None:
@@ -80,6 +81,14 @@ def followups(app: Celeriac, call: Call, context: Context, conclusion: Conclusio
             app, errback, derived_id(call.id, f"errback {index}"), common, call, conclusion
         )
     return sendings
+
+
+def _next(steps: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
+    """The next step of a chain, and those after it: unread, if that step is a plain call."""
+    step = steps[-1]
+    if isinstance(steps, Steps) and not step.get("subtask_type"):
+        return step, steps.before()
+    return step, list(steps)[:-1]
 
 
 def _of(

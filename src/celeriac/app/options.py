@@ -141,7 +141,7 @@ class Prepared(NamedTuple):
         follows = {
             "callbacks": _listed(options.get("link")),
             "errbacks": _listed(options.get("link_error")),
-            "chain": options.get("chain"),
+            "chain": None if options.get("chain") is None else list(options["chain"]),
             "chord": options.get("chord"),
         }
         return args, dict(kwargs or {}), follows

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from celeriac.wire.protocol import Call
+from celeriac.wire.steps import Steps
 
 __all__ = ["STANDARD_HEADERS", "Context", "context_of", "own_headers"]
 
@@ -40,7 +41,6 @@ class Context:
     args: Any = None
     callbacks: Any = None
     called_directly = True
-    chain: Any = None
     chord: Any = None
     correlation_id: str | None = None
     delivery_info: dict[str, Any] | None = None
@@ -98,6 +98,18 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<Context: {self.__dict__!r}>"
+
+    @property
+    def chain(self) -> Any:
+        """The steps of a chain that remain, the next one last; None without one."""
+        steps = self.__dict__.get("chain")
+        if type(steps) is Steps:
+            steps = self.__dict__["chain"] = list(steps)
+        return steps
+
+    @chain.setter
+    def chain(self, steps: Any) -> None:
+        self.__dict__["chain"] = steps
 
     @property
     def time_limit(self) -> float | None:

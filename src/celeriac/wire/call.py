@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from celeriac.exceptions import InvalidTaskError
 from celeriac.wire import moments
 from celeriac.wire.saferepr import saferepr
+from celeriac.wire.steps import Steps
 
 __all__ = ["Call", "ProtocolError"]
 
@@ -58,7 +59,7 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     callbacks: list[dict[str, Any]] | None
     errbacks: list[dict[str, Any]] | None
-    chain: list[dict[str, Any]] | None
+    chain: list[dict[str, Any]] | Steps | None
     chord: dict[str, Any] | None
     headers: dict[str, Any]
     properties: dict[str, Any]
@@ -145,6 +146,14 @@ def arguments(value: Any, field: str) -> Any:
 def keywords(value: Any, field: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(type(key) is str for key in value):
         raise refuse(field, "an object of keyword arguments", value)
+    return value
+
+
+def chain(value: Any) -> list[dict[str, Any]] | Steps | None:
+    """The steps that remain. Of many only the next one is looked at: it is its turn."""
+    if type(value) is not Steps:
+        return signatures(value, "chain")
+    _signature(value[-1], "chain")
     return value
 
 

@@ -27,7 +27,7 @@ import json
 import json.encoder
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -50,6 +50,7 @@ __all__ = [
     "quote",
     "register_type",
     "revive",
+    "split_chain",
     "unregister_type",
 ]
 
@@ -302,6 +303,34 @@ def loads(raw: bytes | bytearray | memoryview | str) -> Any:
         return _decode(raw)
     except (ValueError, RecursionError):
         return loads_plain(raw)  # says what is wrong with it, or reads it more leniently
+
+
+class _Chained(msgspec.Struct, gc=False):
+    """What follows a call, not read; other keys are nobody's."""
+
+    chain: list[msgspec.Raw]
+    callbacks: msgspec.Raw = msgspec.Raw(b"null")
+    errbacks: msgspec.Raw = msgspec.Raw(b"null")
+    chord: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_chained: Final = msgspec.json.Decoder(tuple[msgspec.Raw, msgspec.Raw, _Chained]).decode
+
+
+def split_chain(raw: bytes) -> tuple[Any, Any, dict[str, Any], Sequence[Any]] | None:
+    """Read a task's body (``[args, kwargs, {"chain": […], …}]``) but for its chain.
+
+    Returns args, kwargs, callbacks and errbacks and chord, and the JSON of each step. None: it has to be read
+    as a whole, because it is none, or the dialect is in it, so that steps may turn out to be unreadable.
+    """
+    if _MARK in raw or not raw.isascii():
+        return None
+    try:
+        args, kwargs, follows = _decode_chained(raw)
+        rest = {name: _decode(getattr(follows, name)) for name in ("callbacks", "errbacks", "chord")}
+        return _decode(args), _decode(kwargs), rest, follows.chain
+    except (ValueError, RecursionError):
+        return None
 
 
 def revive(value: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from celeriac.utils.identity import delivery_tag, origin, uuid
 from celeriac.wire import call as check
 from celeriac.wire import compression as _compression
-from celeriac.wire import json, moments, protocol1, serialization
+from celeriac.wire import json, moments, protocol1, serialization, steps
 from celeriac.wire.call import Call, ProtocolError
 from celeriac.wire.message import Message
 from celeriac.wire.protocol1 import write_v1
@@ -136,7 +136,13 @@ def write(
         parameters = json.dumps_text(kwargs) if kwargs else "{}"
         body = f"[{json.dumps_text(args)}, {parameters}, {_NO_FOLLOWS_JSON}]".encode("ascii")
         content_type, content_encoding = "application/json", "utf-8"
+    elif serializer == "json" and type(chain) is steps.Steps:
+        head = f"[{json.dumps_text(args)}, {json.dumps_text(kwargs or {})}, ".encode("ascii")
+        body = b"".join((head, steps.written(callbacks, errbacks, chain, chord), b"]"))
+        content_type, content_encoding = "application/json", "utf-8"
     else:
+        if type(chain) is steps.Steps:
+            chain = list(chain)
         follows = {"callbacks": callbacks, "errbacks": errbacks, "chain": chain, "chord": chord}
         content_type, content_encoding, body = serialization.dumps((args, kwargs or {}, follows), serializer)
     expiration = None
@@ -286,7 +292,7 @@ def _follows(follows: Any) -> tuple[Any, Any, Any, Any]:
     return (
         check.signatures(follows.get("callbacks"), "callbacks"),
         check.signatures(follows.get("errbacks"), "errbacks"),
-        check.signatures(follows.get("chain"), "chain"),
+        check.chain(follows.get("chain")),
         check.signature(follows.get("chord"), "chord"),
     )
 
@@ -297,7 +303,8 @@ def _body(
     if compression and content_type in accept:  # nothing is unpacked for what will be refused
         body = _compression.decompress(body, compression)
     if content_type == serialization.JSON and content_type in accept and content_encoding == "utf-8":
-        return json.loads(body)
+        is_long = len(body) > steps.SHORT and steps.CHAIN in body
+        return steps.read(body) if is_long else json.loads(body)
     return serialization.loads(body, content_type, content_encoding, accept)
 
 
