@@ -11,6 +11,7 @@ from tests.servers import RedisServer
 from celeriac.backends.redis import RedisBackend
 from celeriac.brokers.redis import RedisBroker
 from celeriac.conformance import BrokerContract, ChordContract, ResultBackendContract
+from celeriac.conformance.kit import ack, ids, message, out
 from celeriac.conformance.machine import Clock, Stores, broker_machine
 
 
@@ -36,6 +37,43 @@ class TestRedisBroker(BrokerContract):
 
     def plant(self, url: str, queue: str, raw: bytes) -> None:
         Stage.server.send("LPUSH", queue, raw)
+
+    def test_a_followup_that_nothing_goes_before_comes_back_at_once(self, broker: RedisBroker) -> None:
+        spec, consumer = self.consumer(broker)
+        broker.publish([out("a")])
+        received = consumer.exchange((), 5)
+        large = message("next")._replace(body=b"x" * 200_000)
+        for priority in (0, 3):
+            followup = out("next", priority=priority)._replace(message=large)
+            received = consumer.exchange(ack(*received.deliveries, followups=[followup]), 5)
+            assert [each.message for each in received.deliveries] == [large]
+            assert broker.depth("celery") == 0
+        self.lapse(broker, spec)
+        _, other = self.consumer(broker)
+        assert ids(other.exchange((), 5).deliveries) == ["next"]
+        assert consumer.exchange(ack(*received.deliveries), 0).lost
+
+    def test_a_followup_waits_behind_what_waits(self, broker: RedisBroker) -> None:
+        _, consumer = self.consumer(broker, "celery", "other")
+        broker.publish([out("a")])
+        received = consumer.exchange((), 1)
+        broker.publish([out("b", "other")])
+        received = consumer.exchange(ack(*received.deliveries, followups=[out("next")]), 1)
+        taken = ids(received.deliveries)
+        received = consumer.exchange(ack(*received.deliveries), 1)
+        assert sorted(taken + ids(received.deliveries)) == ["b", "next"]
+        broker.publish([out("c"), out("d")])
+        received = consumer.exchange(ack(*received.deliveries, followups=[out("last")]), 1)
+        assert ids(received.deliveries) == ["c"]
+        received = consumer.exchange(ack(*received.deliveries), 5)
+        assert ids(received.deliveries) == ["d", "last"]
+
+    def test_a_followup_of_one_who_wants_no_more_is_left_to_others(self, broker: RedisBroker) -> None:
+        _, consumer = self.consumer(broker)
+        broker.publish([out("a")])
+        received = consumer.exchange((), 1)
+        assert not consumer.exchange(ack(*received.deliveries, followups=[out("next")]), 0).deliveries
+        assert broker.depth("celery") == 1
 
 
 class TestRedisBrokerWithPrefix(TestRedisBroker):

@@ -3,7 +3,8 @@
 1. `encode`: a `Message` as the JSON envelope that Celery's peers read (keys ``body``, ``content-encoding``,
    ``content-type``, ``headers``, ``properties``; the body in base64).
 2. `decode`: the way back. It never raises: bytes that are no message become `Unreadable` with the reason.
-3. `crashes`: the count that a broker may put before the first key, for itself.
+3. `reread`: both, for who has the message at hand and need not unpack its body.
+4. `crashes`: the count that a broker may put before the first key, for itself.
 
 Not here: what headers and bodies mean (`protocol.py`).
 """
@@ -18,7 +19,7 @@ from celeriac.exceptions import DecodeError, EncodeError
 from celeriac.wire import json
 from celeriac.wire.message import Message, Unreadable
 
-__all__ = ["CRASHES_KEY", "HEADERS_LIMIT", "crashes", "decode", "encode"]
+__all__ = ["CRASHES_KEY", "HEADERS_LIMIT", "crashes", "decode", "encode", "reread"]
 
 #: Bytes that headers and properties may take together.
 HEADERS_LIMIT: Final = 1024 * 1024
@@ -85,6 +86,16 @@ def decode(raw: bytes) -> Message | Unreadable:
             properties,
         ),
     )
+
+
+def reread(message: Message) -> Message | Unreadable:
+    """What `decode(encode(message))` returns.
+
+    Raises:
+        EncodeError: as `encode`.
+    """
+    again = decode(encode(message._replace(body=b"")))
+    return again._replace(body=message.body) if isinstance(again, Message) else decode(encode(message))
 
 
 def _decode_slowly(raw: bytes) -> Message | Unreadable:

@@ -26,7 +26,16 @@ from celeriac.brokers.redis.routes import Routes
 from celeriac.brokers.redis.scripts import ARM, EXCHANGE, GIVE_BACK, REGISTER
 from celeriac.brokers.redis.settling import write_settlements
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
-from celeriac.transport.redis.link import Disconnected, Link, NotNow, Refused, ReplyError, pack, refusal
+from celeriac.transport.redis.link import (
+    LARGE,
+    Disconnected,
+    Link,
+    NotNow,
+    Refused,
+    ReplyError,
+    pack,
+    refusal,
+)
 from celeriac.transport.redis.pool import Channel, Pool
 from celeriac.wire import virtual
 
@@ -149,6 +158,7 @@ class Part:
                 self._spec.results,
             )
 
+        large = any(len(out.message.body) > LARGE for end in rich for out in end.followups)
         arms = False
         # Right after a push something is there to be taken: tracking is armed when that is done.
         may_arm = limit > 0 and self._is_quiet and bool(settlements)
@@ -158,7 +168,7 @@ class Part:
             arms = may_arm and self._track(link, deadline)
             looked = not arms and link is self._looked_by and _monotonic() < self._look_at
             args[_LOOK] = b"0" if looked else b"1"
-            data = EXCHANGE.packed(keys, args)
+            data = EXCHANGE.packed(keys, args, large=large)
             if arms:
                 reply = link.pipeline([_CACHING, data], deadline)[-1]
                 if type(reply) is not ReplyError:
@@ -177,7 +187,7 @@ class Part:
         if reply[0]:
             self.disconnect()
             return Received((), tuple(end.tag for end in settlements), True, time.time(), None)
-        received = self._receive(reply, order, settlements, stale)
+        received = self._receive(reply, order, settlements, stale, rich)
         if limit > 0:
             self._is_quiet = len(received.deliveries) < FEW
         if arms and not received.deliveries and not self._was_pushed:
@@ -212,7 +222,12 @@ class Part:
         return plain, rich, stale
 
     def _receive(
-        self, reply: list[Any], order: _Order, settlements: Sequence[Settlement], stale: list[int]
+        self,
+        reply: list[Any],
+        order: _Order,
+        settlements: Sequence[Settlement],
+        stale: list[int],
+        rich: Sequence[Settlement],
     ) -> Received:
         _, now, change, refused, counts, *groups = reply
         held = self._held
@@ -227,6 +242,10 @@ class Part:
         deliveries: list[Delivery] = []
         for at in range(0, len(groups), 3):
             queue, tag, envelopes = order.queues[groups[at]], groups[at + 1], groups[at + 2]
+            if type(envelopes) is int:  # the follow-up that was sent along is ours already
+                deliveries.append(Delivery(queue, tag, virtual.reread(rich[0].followups[0].message)))
+                held[queue].add(tag)
+                continue
             if tag & SUSPECTS == SUSPECTS:
                 deliveries.append(_suspect(queue, tag, envelopes[0]))
                 held[queue].add(tag)

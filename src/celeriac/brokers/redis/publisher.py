@@ -22,7 +22,7 @@ from celeriac.brokers.redis.scripts import PUBLISH
 from celeriac.brokers.redis.settling import due_of, mark_fanout, tells_due
 from celeriac.brokers.routing import unroutable
 from celeriac.exceptions import OperationalError
-from celeriac.transport.redis.link import Link, Refused, ReplyError, pack, refusal
+from celeriac.transport.redis.link import LARGE, Link, Refused, ReplyError, pack, pack_large, refusal
 from celeriac.transport.redis.pool import Channel, Pool
 from celeriac.wire import virtual
 
@@ -91,7 +91,8 @@ class Publisher:
                     channel = Channel()
                 channel.sequence += 1
                 mark, listed = head
-                data = pack((_EVALSHA, _SHA, 2, mark + channel.name, listed, channel.sequence, envelope))
+                words = (_EVALSHA, _SHA, 2, mark + channel.name, listed, channel.sequence, envelope)
+                data = pack(words) if len(envelope) < LARGE else pack_large(words)
                 try:
                     channel.link.request(data, deadline)  # type: ignore[union-attr]
                 except (OperationalError, AttributeError):  # stale, or never connected: the slow way mends it

@@ -1,7 +1,7 @@
 """One connection to a Redis server, driven directly: a socket and hiredis. The one importer of hiredis.
 
 1. `Link`: requests in, replies out, every operation under a deadline (`time.monotonic` seconds).
-2. `pack`: a command's bytes.
+2. `pack`: a command's bytes; `pack_large`: the same, where a word is larger than `LARGE`.
 3. The errors of this border: `Disconnected` (the connection is of no use any more; what was sent may or may
    not have been done), `NotNow` (the server refused for a while: nothing was done), `Moved` (ask another
    node), `Refused` (the server's plain no). All are `OperationalError`.
@@ -34,6 +34,7 @@ from celeriac.exceptions import OperationalError
 from celeriac.transport.alarm import readable, writable
 
 __all__ = [
+    "LARGE",
     "Disconnected",
     "Link",
     "Moved",
@@ -42,6 +43,7 @@ __all__ = [
     "Refused",
     "ReplyError",
     "pack",
+    "pack_large",
     "refusal",
 ]
 
@@ -67,6 +69,22 @@ _IN_SCRIPT: Final = re.compile(r"@user_script.*?-([A-Z]{2,} .*)")
 _monotonic = time.monotonic
 #: The bytes of a command.
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
+#: Bytes from which hiredis asks the system for memory, twice what it needs, which costs more than the rest.
+LARGE: Final = 1 << 16
+
+
+def pack_large(words: Sequence[str | bytes | int]) -> bytes:
+    """The bytes of a command of few words, of which some are large.
+
+    Example:
+        >>> pack_large((b"SET", "a", 1)) == pack((b"SET", "a", 1))
+        True
+    """
+    parts = [b"*%d\r\n" % len(words)]
+    for word in words:
+        raw = word if isinstance(word, bytes) else str(word).encode()
+        parts += (b"$%d\r\n" % len(raw), raw, b"\r\n")
+    return b"".join(parts)
 
 
 class Disconnected(OperationalError):

@@ -28,6 +28,7 @@ from celeriac.transport.redis.link import (
     Refused,
     ReplyError,
     pack,
+    pack_large,
     refusal,
 )
 from celeriac.transport.redis.url import Server
@@ -54,8 +55,12 @@ class Script:
         self.text = text
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
 
-    def packed(self, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]) -> bytes:
-        return pack((b"EVALSHA", self.sha, len(keys), *keys, *args))
+    def packed(
+        self, keys: Sequence[str | bytes], args: Sequence[str | bytes | int], *, large: bool = False
+    ) -> bytes:
+        """The call. `large`: one of the arguments is."""
+        words = (b"EVALSHA", self.sha, len(keys), *keys, *args)
+        return pack_large(words) if large else pack(words)
 
     def run(
         self, link: Link, keys: Sequence[str | bytes], args: Sequence[str | bytes | int], deadline: float

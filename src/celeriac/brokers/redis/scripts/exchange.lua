@@ -24,7 +24,8 @@
 -- Returns {1} when a lease is gone (nothing was done), else
 --   {0, now ms, ms of the next change or -1, stale {queue, tag, ...}, counts held {...},
 --    queue, first tag, {envelopes}, ...}; tags go up by 16. A suspect comes alone.
---   By the short way 'now' and the counts are 0: not looked up.
+--   By the short way 'now' and the counts are 0: not looked up. In place of {envelopes} stands 0 for the
+--   follow-up of this very call, when there was but one (see hand_over).
 
 local call = redis.call
 local consumer, limit = ARGV[1], tonumber(ARGV[2])
@@ -128,7 +129,28 @@ local function plain(stored)
   return tonumber(crashes), '{' .. rest
 end
 
-local function follow_up(at)
+-- A follow-up that its own consumer is the next to take goes to it without the way through the list and back,
+-- which costs a large one more than all else here: each time an envelope comes into Lua, its bytes are hashed.
+local handed
+local function hand_over(list, index, envelope)
+  local mine
+  for base = 0, (queues - 1) * width, width do
+    if call('EXISTS', KEYS[base + 4], KEYS[base + 5], unpack(KEYS, base + 9, base + width)) > 0 then
+      return false
+    elseif KEYS[base + 9 + index] == list then
+      mine = base
+    end
+  end
+  if not mine then
+    return false
+  end
+  local tag = call('INCRBY', KEYS[mine + 3], 16) + index
+  call('HSET', KEYS[mine + 2], tag, envelope)
+  handed = {mine / width, tag, 0}
+  return true
+end
+
+local function follow_up(at, alone)
   local key, kind, value = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   local index, tells, envelope = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   if kind == '3' then
@@ -143,7 +165,9 @@ local function follow_up(at)
     due = now + due
   end
   if due <= now or (tells == '1' and call('ZCOUNT', KEYS[key + 3], now, '+inf') == 0) then
-    call('LPUSH', KEYS[key], envelope)
+    if not (alone and limit > 0 and hand_over(KEYS[key], tonumber(index), envelope)) then
+      call('LPUSH', KEYS[key], envelope)
+    end
   else
     local unique = string.format('%016.0f', call('INCRBY', KEYS[key + 2], 16))
     call('ZADD', KEYS[key + 1], due, string.char(48 + index) .. unique .. envelope)
@@ -174,7 +198,7 @@ for _ = 1, rich do
   end
   for _ = 1, follow_ups do
     if held then
-      follow_up(p)
+      follow_up(p, rich == 1 and follow_ups == 1)
     end
     p = p + 6
   end
@@ -267,6 +291,10 @@ end
 
 reply[2], reply[4], reply[5] = now, stale, {}
 local alone = false
+if handed then
+  reply[6], reply[7], reply[8] = unpack(handed)
+  limit = limit - 1
+end
 for queue = 0, queues - 1 do
   promote(queue * width)
   alone = alone or (limit > 0 and take_suspect(queue, queue * width))
