@@ -52,6 +52,7 @@ FAILURES: list[tuple[Tree, str, list[tuple[str, str]]]] = [
     (Chain((a, bad, c), errbacks=X), "Boom", [("X", "bad")]),
     (Chain((Leaf("bad", "fail", errbacks=X), b), errbacks=Y), "Boom", [("X", "bad"), ("Y", "bad")]),
     (Chain((Group((a, bad)), c), errbacks=X), "ChordError", [("X", "c")]),
+    (Chain((Chain((Group((a, bad)), Group((b, c)), d), errbacks=X), e)), "ChordError", [("X", "d")]),
     (Chord((bad, worse), c, errbacks=X), "ChordError", [("X", "c")]),
     (Chord((a, bad), Chain((c, d), errbacks=X)), "ChordError", [("X", "c")]),
     (Chord((a, bad), Chain((c, Leaf("d", errbacks=X)))), "ChordError", []),

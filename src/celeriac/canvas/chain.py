@@ -60,8 +60,22 @@ def _steps_of(sig: Signature[Any]) -> list[Signature[Any]]:
 def _guard(steps: list[Signature[Any]], errbacks: Any, app: Celeriac | None) -> None:
     """Call `errbacks` when any step fails; of a group with something behind it, a header, that is told."""
     for errback in as_list(errbacks):
-        for step in (step for step in steps if step is steps[-1] or not isinstance(step, group)):
-            step.link_error(maybe_signature(errback, app, clone=True))
+        for step in steps[:-1]:
+            _guard_before(step, errback, app)
+        steps[-1].link_error(maybe_signature(errback, app, clone=True))
+
+
+def _guard_before(step: Signature[Any], errback: Any, app: Celeriac | None) -> None:
+    """`_guard` of one step with something behind it: the group that it is, or ends in, is a header."""
+    if isinstance(step, chain):
+        for inner in step.tasks:
+            _guard_before(inner, errback, app)
+    elif isinstance(step, chord) and step.body is not None:
+        if step.app.conf.task_allow_error_cb_on_chord_header:
+            step.header.link_error(errback)
+        _guard_before(step.body, errback, app)
+    elif not isinstance(step, group):
+        step.link_error(maybe_signature(errback, app, clone=True))
 
 
 def _append(steps: list[Signature[Any]], step: Signature[Any]) -> None:

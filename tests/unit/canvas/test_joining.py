@@ -11,6 +11,7 @@ from tests.unit.canvas.forms import RECORDED, calls, facts, forms, shape
 
 from celeriac import Celeriac, canvas
 from celeriac.canvas import Signature, chain, chord, group
+from celeriac.wire.json import dumps
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,6 @@ def test_joining_changes_neither_side(add: Any, total: Any) -> None:
 
 
 def test_json_and_back(add: Any, total: Any, app: Celeriac) -> None:
-    from celeriac.wire.json import dumps
-
     made = forms(canvas, add.s, add, total)
     for left in made:
         for right in made:
@@ -91,6 +90,28 @@ def test_links_of_a_chain_go_with_its_last_step(add: Any) -> None:
     for joined in (steps | add.s(3), add.s(0) | steps | add.s(3)):
         assert [step.options.get("link") for step in joined.tasks if step.args == (2,)] == [[add.s(8)]]
         assert joined.options == {}
+
+
+def test_errbacks_of_an_inner_chain_are_not_for_headers_in_it(add: Any) -> None:
+    """Told is who gets the results of all of them; that is the last step of the inner chain here."""
+    pairs = [group(add.s(n), add.s(n + 1)) for n in (1, 3, 5)]
+    for inner in (pairs[0] | pairs[1] | pairs[2], chain(chord([add.s(0)], pairs[1]), pairs[2])):
+        for joined in (inner.on_error(add.s(9)) | add.s(7), chain(inner.on_error(add.s(9)), add.s(7))):
+            told = sorted(
+                call["args"]
+                for call in _calls(json.loads(dumps(joined)))
+                if call["options"].get("link_error")
+            )
+            assert told == [[5], [6]]
+
+
+def _calls(sig: Any) -> Iterator[Any]:
+    """The calls in a signature's dict."""
+    parts = sig["kwargs"] if sig["subtask_type"] else {}
+    if not parts:
+        yield sig
+    for part in (*parts.get("tasks", ()), *filter(None, (parts.get("header"), parts.get("body")))):
+        yield from _calls(part)
 
 
 def test_texts(add: Any, total: Any) -> None:
