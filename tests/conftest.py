@@ -25,6 +25,8 @@ from tests.servers import (
     ValkeyServer,
 )
 
+from celeriac import _state
+
 Kind = TypeVar("Kind", bound="Server | RedisCluster")
 
 
@@ -42,6 +44,16 @@ def provided(make: Callable[[], Kind]) -> Kind:
         if os.environ.get("CI") == "true" or "was found" not in str(why):
             raise
         pytest.skip(str(why))
+
+
+@pytest.fixture
+def own_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No current app, no shared tasks from elsewhere; both as they were afterwards."""
+    monkeypatch.setattr(_state, "_default_app", None)
+    monkeypatch.setattr(_state, "_on_finalize", [])
+    token = _state._current_app.set(None)
+    yield
+    _state._current_app.reset(token)
 
 
 @pytest.fixture(scope="session")

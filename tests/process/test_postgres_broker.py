@@ -223,7 +223,7 @@ def test_who_may_not_make_tables_is_told_what_to_do(url: str, postgres_server: A
 
 
 def test_the_command_line_shows_makes_and_prints(
-    url: str, postgres_server: Any, monkeypatch: pytest.MonkeyPatch
+    url: str, postgres_server: Any, monkeypatch: pytest.MonkeyPatch, own_state: None
 ) -> None:
     def run(*words: str) -> tuple[int, str]:
         done = CliRunner().invoke(celeriac, ["-b", url, "db", *words])

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from celeriac import Celeriac, _state
+from celeriac import Celeriac
 from celeriac.wire import protocol
 from celeriac.wire.message import Message
 from celeriac.wire.protocol import Call
 
 
 @pytest.fixture(autouse=True)
-def _own_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No current app, no shared tasks from elsewhere; both as they were afterwards."""
-    monkeypatch.setattr(_state, "_default_app", None)
-    monkeypatch.setattr(_state, "_on_finalize", [])
-    token = _state._current_app.set(None)
-    yield
-    _state._current_app.reset(token)
+def _own_state(own_state: None) -> None: ...
 
 
 @pytest.fixture
