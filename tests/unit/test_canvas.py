@@ -477,6 +477,16 @@ class TestGroup:
 
 
 class TestChord:
+    def test_sending_changes_nothing(self, app: Celeriac, add: Any, total: Any) -> None:
+        members = [add.s(1), group(add.s(2), add.s(3)), add.s(4) | add.s(5), chord([add.s(6)], total.s())]
+        canvas = chord(members, total.s().set(queue="q"))
+        before = copy.deepcopy(plain(canvas))
+        first, second = canvas.apply_async(link=add.s(1)), canvas.apply_async(queue="other")
+        assert plain(canvas) == before
+        assert first.id != second.id
+        ids = {child.id for result in (first, second) for child in result.parent.results}
+        assert len(ids) == 2 * 5
+
     def test_a_group_with_something_after_it_is_one(self, add: Any, total: Any) -> None:
         made = group(add.s(1, 1), add.s(2, 2)) | total.s()
         assert isinstance(made, chord)

@@ -9,6 +9,7 @@ Not here: how members are counted and what follows (`app/chords.py`, `worker/cho
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -96,10 +97,12 @@ class chord(Signature[Any]):
         self["kwargs"]["body"] = maybe_signature(body, self._app)
 
     def _copied(self, args: Any, kwargs: Any, options: Any) -> Signature[Any]:
+        return self._with(self.header.clone(), args, kwargs.get("kwargs"), options)
+
+    def _with(self, header: Any, args: Any, kwargs: Any, options: Any) -> chord:
+        """A copy with this header."""
         body = self.body.clone() if self.body is not None else None
-        made = chord(
-            self.header.clone(), body, self.task, args, kwargs.get("kwargs"), app=self._app, **options
-        )
+        made = chord(header, body, self.task, args, kwargs, app=self._app, **options)
         made["immutable"] = self["immutable"]
         return made
 
@@ -162,9 +165,8 @@ class chord(Signature[Any]):
     def _made(self, kwargs: Any, options: dict[str, Any]) -> tuple[chord, dict[str, Any], dict[str, Any]]:
         """A copy with all options where they belong, in which only the header is not frozen; the header's
         keyword arguments and options."""
-        kwargs = dict(kwargs or {})
-        made = self.clone()
-        assert isinstance(made, chord)
+        kwargs, own = dict(kwargs or {}), copy.deepcopy(dict(self["options"]))
+        made = self._with(self.header._shallow(), self["args"], dict(self["kwargs"]["kwargs"]), own)
         given = kwargs.pop("body", None)
         if given is not None:
             made.body = maybe_signature(given, self._app, clone=True)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -91,8 +92,17 @@ class group(Signature[list[Any]]):
     def _copied(self, args: Any, kwargs: Any, options: Any) -> Signature[list[Any]]:
         tasks: Any = self.tasks
         copies = tasks.clone() if isinstance(tasks, Stream) else [task.clone() for task in tasks]
-        made = group(copies, app=self._app, **options)
-        made["args"] = tuple(args)
+        return self._with(copies, tuple(args), options)
+
+    def _shallow(self) -> group:
+        """A copy with the same members: sending does not change them."""
+        tasks: Any = self.tasks
+        same = tasks.clone() if isinstance(tasks, Stream) else tasks
+        return self._with(same, self["args"], copy.deepcopy(dict(self["options"])))
+
+    def _with(self, tasks: Any, args: Any, options: Any) -> group:
+        made = group(tasks, app=self._app, **options)
+        made["args"] = args
         made["immutable"] = self["immutable"]
         return made
 
