@@ -294,24 +294,40 @@ class AmqpConsumer:
     # -- giving back ----------------------------------------------------------------------------------------
 
     def _relieve(self) -> None:
-        """The lane is busy for long: have nothing sent ahead, and give back what was."""
+        """The lane is busy for long: have nothing sent ahead, and give back what was.
+
+        Not while the server takes no publishes: what is on its way to a consumer that is cancelled comes
+        back, and nobody can be asked about it then."""
         intake = self._intake
+        if time.monotonic() < self._keep_until:
+            return
+        try:
+            if intake.stock.waiting:
+                self._publisher.probe(time.monotonic() + GIVE_BACK)
+        except OperationalError as exc:
+            self._keep(exc)
+            return
         intake.pause()
         waiting = [one for one in intake.stock.waiting if not one.ended]
-        if not waiting or time.monotonic() < self._keep_until:
+        if not waiting:
             return
         posts = [copies.returned(one.queue, one.message) for one in waiting]
         self._say_copying([one.tag for one in waiting])
         try:
             self._publisher.post(posts, time.monotonic() + GIVE_BACK, careful=True)
-        except OperationalError as exc:  # they stay here, which is better than to lose the connection
-            logger.warning("Cannot give back %d messages that were sent ahead: %s", len(posts), exc)
-            self._keep_until = time.monotonic() + KEEP
+        except OperationalError as exc:
+            self._keep(exc)
             if self._trail is not None:
                 self._trail.took([one.tag for one in waiting])
             return
         self._acknowledge(intake.stock.hold_waiting())
         intake.flush()
+
+    def _keep(self, why: OperationalError) -> None:
+        """They stay here, which is better than to lose the connection."""
+        count = len(self._intake.stock.waiting)
+        logger.warning("Cannot give back %d messages that were sent ahead: %s", count, why)
+        self._keep_until = time.monotonic() + KEEP
 
     def _give_back_all(self) -> None:
         intake, stock = self._intake, self._intake.stock

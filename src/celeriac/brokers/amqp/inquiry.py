@@ -156,8 +156,8 @@ class Inquiry:
     def _send(self, messages: Sequence[tuple[str, Sequence[Place]]]) -> bool:
         try:
             channel = self._open()
-            if channel is None:
-                return False
+            if channel is None or (self._link is not None and self._link.blocked):
+                return False  # with an alarm on, the server reads what we send when that is over
             self.deaf = False
             self.number += 1
             for what, places in messages:

@@ -149,6 +149,10 @@ class Publisher:
             else []
         )
 
+    def probe(self, deadline: float) -> None:
+        """Raises `OperationalError` when the server takes no publishes now."""
+        self._deliver([], deadline, {}, [], careful=True)
+
     # -- attempts -------------------------------------------------------------------------------------------
 
     def _deliver(

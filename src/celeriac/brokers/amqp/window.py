@@ -32,6 +32,8 @@ STARVED: Final = 2
 SILENT: Final = 6
 #: Seconds for what the server has sent already.
 ON_ITS_WAY: Final = 0.02
+#: Consumers that have ended whose queue is still known.
+REMEMBERED: Final = 100
 _monotonic = time.monotonic
 
 
@@ -56,7 +58,8 @@ class Window:
         self.queue_of: dict[str, str] = {}
         self.starved = 0
         self.silent = 0
-        self._consumers: list[str] = []  # their tags; the same place in it is always the same queue's
+        self._consumers: list[str] = []  # their tags
+        self._number = 0  # of the last tag: none is used twice, see `_tag`
         self._narrow_at = 0.0
         self._consumed_at = 0.0
 
@@ -85,12 +88,20 @@ class Window:
         deadline = _monotonic() + self._timeout
         channel.qos(size - self.size, deadline=deadline)
         for queue in self._queues:
-            tag = f"c{len(self._consumers)}"
-            self._consumers.append(tag)
-            self.queue_of[tag] = queue
-            channel.consume(queue, tag, deadline=deadline)
+            channel.consume(queue, self._tag(queue), deadline=deadline)
         self.size = size
         self._consumed_at = _monotonic()
+
+    def _tag(self, queue: str) -> str:
+        """A new consumer's. RabbitMQ (before 3.10.9) ends the connection (541) when a message of a quorum
+        queue is on its way to a consumer that is cancelled, and the next one has the same tag."""
+        self._number += 1
+        tag = f"c{self._number}"
+        self._consumers.append(tag)
+        self.queue_of[tag] = queue
+        if len(self.queue_of) > len(self._consumers) + REMEMBERED:
+            del self.queue_of[next(iter(self.queue_of))]
+        return tag
 
     def stop(self, channel: Channel, delivered: int) -> None:
         """Have nothing sent ahead from now on.
