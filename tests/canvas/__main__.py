@@ -28,8 +28,9 @@ from tests.canvas.tree import Tree, leaves, show
 from tests.faults.ground import Ground
 from tests.faults.stores import KINDS
 
-#: Trees that are under way at the same time.
-BATCH = 40
+#: Trees that are under way at the same time; fewer where each kills processes several times: a machine starts
+#: two or three in a second.
+BATCH, DEADLY_BATCH = 40, 10
 
 
 def main() -> int:
@@ -51,8 +52,9 @@ def main() -> int:
         )
         pause = 0.05 if options.kills else 0.0  # so that something runs when it is killed
         killer = Killer(stage.nodes, ground.chance, options.kills)
-        for at in range(0, len(chosen), BATCH):
-            batch = chosen[at : at + BATCH]
+        size = DEADLY_BATCH if options.fault in DEADLY else BATCH
+        for at in range(0, len(chosen), size):
+            batch = chosen[at : at + size]
             for tree, seen in zip(
                 batch, stage.play(batch, options.patience, pause=pause, during=killer), strict=True
             ):
