@@ -11,8 +11,6 @@ INSTALLED := $(VENV)/.installed
 DEV := $(VENV)/.dev
 EXTRAS := redis,msgpack,yaml,pydantic,zstd,brotli,django,sqlalchemy,postgres,memcache,fsspec,mongodb,dynamodb,elasticsearch,rich
 OTHER_PYTHONS := 3.12 3.13
-# Tests that look at no clock: they run two at a time, each runner with servers of its own.
-SIDE_BY_SIDE := tests/unit tests/wire tests/typing tests/conformance tests/faults/test_failpoints.py
 FAST_TESTS := tests/unit tests/wire $(wildcard tests/conformance/test_memory*.py tests/conformance/test_sqlite*.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -30,8 +28,7 @@ test: test-default test-pythons ## the whole suite here, its fast tier on the ot
 
 test-default: $(DEV) ## the whole suite on one Python
 	@sh scripts/provide-servers $(abspath $(PY))
-	$(PY) -m pytest -n 2 --dist worksteal $(PYTEST) $(SIDE_BY_SIDE)
-	$(PY) -m pytest $(PYTEST) $(addprefix --ignore=,$(SIDE_BY_SIDE))
+	$(PY) -m pytest -n 2 --dist worksteal $(PYTEST)
 
 test-pythons: ## the fast tier (unit, wire, memory and SQLite contracts) on the other Pythons
 	@for version in $(OTHER_PYTHONS); do \
