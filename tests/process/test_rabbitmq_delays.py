@@ -19,8 +19,12 @@ from celeriac.wire.message import Message
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RabbitServer]:
-    """One of our own: these tests kill it."""
-    own = RabbitServer()
+    """One of our own: these tests kill it.
+
+    What is due while it starts finds queues that are not there yet, and is sent on again after so many
+    milliseconds; by default after three minutes.
+    """
+    own = RabbitServer(advanced={"dead_letter_worker_publisher_confirm_timeout": 5_000})
     yield own
     own.stop()
 

@@ -50,6 +50,7 @@ class RabbitServer(Server):
     Args:
         config: lines of its `rabbitmq.conf`, e.g. ``{"consumer_timeout": 5000, "heartbeat": 4}``.
         plugins: to enable, e.g. ``"rabbitmq_management"`` (which then listens on `management_port`).
+        advanced: settings of the application ``rabbit`` that `rabbitmq.conf` does not have.
 
     Example::
 
@@ -61,8 +62,14 @@ class RabbitServer(Server):
 
     patience = 60.0
 
-    def __init__(self, config: Mapping[str, object] | None = None, plugins: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, object] | None = None,
+        plugins: tuple[str, ...] = (),
+        advanced: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__("rabbit")
+        self._advanced = "".join(f" -rabbit {key} {value}" for key, value in (advanced or {}).items())
         self._script = find_rabbit()
         self._cookie = secrets.token_hex(10).upper()
         self._mapper_port, self._dist_port = free_port(), free_port()
@@ -128,7 +135,7 @@ class RabbitServer(Server):
             "RABBITMQ_PID_FILE": f"{home}/pid",
             # Spinning schedulers would take the processor from the tests.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none "
-            "-kernel inet_dist_use_interface {127,0,0,1}",
+            "-kernel inet_dist_use_interface {127,0,0,1}" + self._advanced,
         }
 
     def command(self) -> list[str]:

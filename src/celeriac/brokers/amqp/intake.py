@@ -100,6 +100,7 @@ class Intake:
                     self._topology.forget(name)
         for name in self._queues:
             self._topology.ensure(desk, name, deadline)
+            self._topology.hear_again(desk, name, deadline)
             self._topology.ensure(desk, names.suspects_queue(name), deadline)
         self._channel = desk.link.channel(deadline=deadline)
         self._window.reset()

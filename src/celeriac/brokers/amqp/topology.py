@@ -34,7 +34,7 @@ EXCHANGE_TYPES: Final = frozenset({
 })  # fmt: skip
 #: Exchange types whose delayed messages Celery sends on by pattern.
 _PATTERNS: Final = frozenset({"topic", "fanout"})
-_NOT_FOUND, _LOCKED, _PRECONDITION = 404, 405, 406
+_REFUSED, _NOT_FOUND, _LOCKED, _PRECONDITION = 403, 404, 405, 406
 
 Describe = Callable[[str], Sequence[Queue]]
 
@@ -274,6 +274,19 @@ class Topology:
         else:
             desk.exchange_bind(exchange, delays.DUE, pattern, deadline=deadline)
         self._waiting_for.add(suffix)
+
+    def hear_again(self, line: Desk, name: str, deadline: float) -> None:
+        """Bind a queue to what is due, if anything was ever delayed here: a server that was killed may come
+        back without the binding, and keeps what was delayed until there is one."""
+        if delays.queue_key(name) in self._waiting_for:
+            return
+        try:
+            if self._ways_there or self._is_there(line, delays.ENTRY, deadline):
+                self._ways_there = True
+                self._hear(line, delays.queue_key(name), deadline, queue=name)
+        except ChannelClosed as exc:
+            if exc.code != _REFUSED:  # who may only consume cannot help it
+                raise
 
     def ensure_waits(self, line: Desk, key: str, deadline: float) -> None:
         """Declare the levels that a delayed message with the routing key `key` passes, unless they are
