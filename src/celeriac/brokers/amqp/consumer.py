@@ -101,7 +101,7 @@ class AmqpConsumer:
         try:
             intake.service()
             no_more = limit <= 0 and (not settlements or any(end.verdict == REQUEUE for end in settlements))
-            if no_more:
+            if no_more and self._can_give_back(is_asked=bool(settlements)):
                 intake.pause()  # first: what is given back must not come here again
             stale = self._settle([*self._later, *settlements]) if settlements or self._later else _NOTHING
             deliveries = intake.take(limit) if limit > 0 and not self._later else []
@@ -299,13 +299,7 @@ class AmqpConsumer:
         Not while the server takes no publishes: what is on its way to a consumer that is cancelled comes
         back, and nobody can be asked about it then."""
         intake = self._intake
-        if time.monotonic() < self._keep_until:
-            return
-        try:
-            if intake.stock.waiting:
-                self._publisher.probe(time.monotonic() + GIVE_BACK)
-        except OperationalError as exc:
-            self._keep(exc)
+        if not self._can_give_back():
             return
         intake.pause()
         waiting = [one for one in intake.stock.waiting if not one.ended]
@@ -322,6 +316,19 @@ class AmqpConsumer:
             return
         self._acknowledge(intake.stock.hold_waiting())
         intake.flush()
+
+    def _can_give_back(self, *, is_asked: bool = False) -> bool:
+        """Whether the server takes publishes, if there is anything to give back."""
+        if time.monotonic() < self._keep_until:
+            return False
+        if not is_asked and not self._intake.stock.waiting:
+            return True
+        try:
+            self._publisher.probe(time.monotonic() + GIVE_BACK)
+        except OperationalError as exc:
+            self._keep(exc)
+            return False
+        return True
 
     def _keep(self, why: OperationalError) -> None:
         """They stay here, which is better than to lose the connection."""

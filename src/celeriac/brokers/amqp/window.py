@@ -30,8 +30,9 @@ NEW: Final = 1.5
 STARVED: Final = 2
 #: Looks in a row at which nothing was here and nothing came, after which we consume quorum queues anew: 9 s.
 SILENT: Final = 6
-#: Seconds for what the server has sent already.
+#: Seconds for what the server has sent already, and at most, when it has more to send and is slow.
 ON_ITS_WAY: Final = 0.02
+AT_LEISURE: Final = 0.3
 #: Consumers that have ended whose queue is still known.
 REMEMBERED: Final = 100
 _monotonic = time.monotonic
@@ -118,12 +119,21 @@ class Window:
         self._consumers.clear()
 
     def _await_full(self, channel: Channel, delivered: int) -> None:
-        """Let what is on its way arrive, for a moment: a quorum queue takes back as if it had been delivered
-        what meets a cancelled consumer."""
-        deadline = _monotonic() + ON_ITS_WAY
+        """Let what is on its way arrive: a quorum queue takes back as if it had been delivered what meets a
+        cancelled consumer. That is a moment; a longer one while the queues have more to send."""
+        begun = _monotonic()
         missing = self.size * len(self._queues) - delivered
-        while len(channel.arrivals) < missing and _monotonic() < deadline:
+        while len(channel.arrivals) < missing:
             channel.link.read(ON_ITS_WAY / 4)
+            passed = _monotonic() - begun
+            if passed >= ON_ITS_WAY and (passed >= AT_LEISURE or not self._have_more(channel)):
+                return
+
+    def _have_more(self, channel: Channel) -> bool:
+        deadline = _monotonic() + self._timeout
+        return any(
+            channel.queue_declare(queue, passive=True, deadline=deadline).messages for queue in self._queues
+        )
 
     def check(self, desk: Desk, *, has_open: bool, now: float) -> None:
         """A quorum queue that is deleted and declared again does not always tell its consumers, and may count
