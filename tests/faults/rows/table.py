@@ -36,7 +36,7 @@ ROWS: Mapping[str, Row] = {
     "F2": Row(deaths.children, ALL, (), {"kills": 10}, {"kills": 500}),
     "F3": Row(deaths.all_workers, ALL, ("redis",), {"count": 600, "gap": 1.0}, {"count": 10_000, "gap": 60}),
     "F4": Row(
-        stalls.long_bodies, ALL, ("sqlite", "redis"), {"seconds": 5, "kills": 3}, {"seconds": 60, "kills": 30}
+        stalls.long_bodies, ALL, ("sqlite", "redis"), {"seconds": 7, "kills": 3}, {"seconds": 60, "kills": 30}
     ),
     "F5": Row(
         stalls.later,
