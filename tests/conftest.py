@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import hypothesis
 import pytest
 from tests.servers import (
     DynamoServer,
@@ -26,6 +27,11 @@ from tests.servers import (
 )
 
 from celeriac import _state
+
+# In CI the same examples every time; elsewhere new ones, and those that failed before.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI") == "true":
+    hypothesis.settings.load_profile("ci")
 
 Kind = TypeVar("Kind", bound="Server | RedisCluster")
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from celeriac.exceptions import DecodeError
 from celeriac.utils.identity import delivery_tag, origin, uuid
 from celeriac.wire import call as check
 from celeriac.wire import compression as _compression
@@ -311,6 +312,13 @@ def _body(
 def _revived(headers: dict[str, Any]) -> dict[str, Any]:
     """Headers with the dialect's objects as values: the user's own may hold a datetime or a UUID."""
     return {
-        name: json.revive(value) if type(value) is dict or type(value) is list else value
+        name: _revived_value(value) if type(value) is dict or type(value) is list else value
         for name, value in headers.items()
     }
+
+
+def _revived_value(value: Any) -> Any:
+    try:
+        return json.revive(value)
+    except DecodeError:  # it only looks like one of them; no call is refused for a header of the user's
+        return value

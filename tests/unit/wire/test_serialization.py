@@ -105,10 +105,10 @@ LAUGHS = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
     ids=lambda value: str(value[:20]),
 )
 def test_bad_bytes_are_decode_errors_and_quick(name: str, raw: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(DecodeError):
         loads(raw, name)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_aliases_within_reason_are_read() -> None:
