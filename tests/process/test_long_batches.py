@@ -84,9 +84,9 @@ def test_one_that_cannot_be_written_ends_the_batch(place: tuple[str, int]) -> No
             broker.publish(batch(fails), timeout=30)
         broker.publish([single("after")])
         found = drained(broker, {"after"})
-        found.remove("after")  # on RabbitMQ it may be faster than a part on its way over another connection
-        assert found == [f"{n}" for n in range(len(found))]
-        assert len(found) < FAILS_AT
+        assert found[-1] == "after"
+        assert found[:-1] == [f"{n}" for n in range(len(found) - 1)]
+        assert len(found) - 1 < FAILS_AT
     finally:
         broker.close()
 

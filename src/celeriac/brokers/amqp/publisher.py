@@ -15,6 +15,7 @@ Not here: connections (`lines.py`), declarations (`topology.py`), delays (`delay
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -198,6 +199,11 @@ class Publisher:
                 sender.await_confirms(deadline)
             except OperationalError as exc:
                 failure = exc
+            except Exception:  # one cannot be made: those before it are stored before anybody goes on
+                with contextlib.suppress(OperationalError):  # then it is not known, as after any failure
+                    sender.await_confirms(deadline)
+                line.close()
+                raise
             except BaseException:  # a signal's exception too: confirms are still to come, out of step
                 line.close()
                 raise
