@@ -286,6 +286,15 @@ class TestChain:
         assert (add.s(1, 1) | add.s(2)).apply_async(task_id="x").id == "x"
         assert sent(app)[0].chain[0]["options"]["task_id"] == "x"  # type: ignore[index]
 
+    def test_run_takes_what_celerys_does_in_its_order(self, app: Celeriac, add: Any) -> None:
+        result = (add.s(1, 1) | add.s(2)).run((), {}, "g", None, "x", add.s(7), add.si(8))
+        assert result.id == "x"
+        (call,) = sent(app)
+        assert call.errbacks == [plain(add.si(8))]
+        assert call.chain is not None
+        last = call.chain[0]["options"]
+        assert (last["task_id"], last["group_id"], last["link"]) == ("x", "g", [plain(add.s(7))])
+
     def test_links_belong_to_the_last_step_and_error_links_to_all(self, app: Celeriac, add: Any) -> None:
         steps = add.s(1, 1) | add.s(2)
         steps.link(add.s(5))
@@ -505,6 +514,12 @@ class TestChord:
         app.conf.task_always_eager = True
         assert chord([add.s(1, 1), add.s(2, 2)])(total.s()).get() == 6
         assert (add.s(1, 1) | group(add.s(1), add.s(2)) | total.s() | add.s(1)).delay().get() == 8
+
+    def test_the_id_given_is_the_bodys(self, app: Celeriac, add: Any, total: Any) -> None:
+        made = chord([add.s(1, 1), add.s(2, 2)], total.s())
+        assert made.apply_async((), {}, "x").id == made.apply_async(task_id="x").id == "x"
+        again = made.run(made.header, made.body, (), app, None, 1, None, False, "y")
+        assert (again.id, len(sent(app))) == ("y", 6)
 
     def test_freeze_links_body_to_header(self, add: Any, total: Any) -> None:
         made = group(add.s(1, 1), add.s(2, 2)) | (total.s() | add.s(1))

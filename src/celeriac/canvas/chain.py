@@ -237,11 +237,34 @@ class chain(Signature[Any]):
         self,
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        task_id: str | None = None,
+        link: Any = None,
+        link_error: Any = None,
+        publisher: Any = None,
+        producer: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        app: Celeriac | None = None,
+        group_index: int | None = None,
         **options: Any,
     ) -> Any:
-        """Send it, whatever `task_always_eager` says."""
+        """Send it, whatever `task_always_eager` says.
+
+        Args:
+            args, kwargs: go to the first step.
+            group_id, group_index, chord, task_id, link: of the last step.
+            link_error: called when any step fails.
+            root_id, parent_id: of the first step.
+            publisher, producer, app: for Celery's callers; not used.
+            options: of the first step.
+        """
         if not self.tasks:
             return None
+        given = {"group_id": group_id, "group_index": group_index, "chord": chord, "task_id": task_id}
+        given |= {"link": link, "link_error": link_error, "root_id": root_id, "parent_id": parent_id}
+        options |= {key: value for key, value in given.items() if value is not None}
         steps, result = self._prepared(options)
         sent = steps[0].apply_async(self._first_args(args), kwargs, **options)
         return sent if len(steps) == 1 and len(self.tasks) == 1 else result

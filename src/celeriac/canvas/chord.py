@@ -55,14 +55,14 @@ class chord(Signature[Any]):
         header: Any,
         body: Any = None,
         task: str = "celery.chord",
-        args: Iterable[Any] = (),
+        args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         app: Celeriac | None = None,
         **options: Any,
     ) -> None:
         made = header if isinstance(header, group) else group(signatures_of(header, app), app=app)
         parts = {"kwargs": dict(kwargs or {}), "header": made, "body": maybe_signature(body, app)}
-        super().__init__(task, tuple(args), parts, subtask_type="chord", app=app, options=options)
+        super().__init__(task, args, parts, subtask_type="chord", app=app, options=options)
 
     @classmethod
     def _rebuild(cls, d: Mapping[str, Any], app: Celeriac | None) -> Signature[Any]:
@@ -109,23 +109,37 @@ class chord(Signature[Any]):
     def __call__(self, body: Any = None, **options: Any) -> Any:
         return self.apply_async((), {"body": body} if body is not None else None, **options)
 
-    def apply_async(self, args: Any = None, kwargs: Any = None, *unused: Any, **options: Any) -> Any:
+    def apply_async(  # type: ignore[override]
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        publisher: Any = None,
+        connection: Any = None,
+        router: Any = None,
+        result_cls: Any = None,
+        **options: Any,
+    ) -> Any:
         """Send it; returns the body's result, whose `parent` is the header's.
 
         Args:
             args: go to each member of the header, before its own.
             kwargs: likewise; `body` among them stands in for the chord's own.
-            unused: taken for Celery's callers.
-            options: of header and body; `task_id`, links and what follows are the body's.
+            task_id: of the body.
+            connection: of your transaction, in which it is sent.
+            producer, publisher, router, result_cls: for Celery's callers; not used.
+            options: of header and body; links and what follows are the body's.
 
         Raises:
             ImproperlyConfigured: nothing that is configured can count its members.
             ValueError: it has no body.
         """
         app = self.app
+        options["task_id"] = task_id
         if app.conf.task_always_eager:
             return self.apply(args, kwargs, **options)
-        connection, trailed = options.pop("connection", None), options.pop("add_to_parent", True)
+        trailed = options.pop("add_to_parent", True)
         made, kwargs, shared = self._made(kwargs, options)
         args = (*(args or ()), *self["args"])
         tasks = made.header.tasks
@@ -145,15 +159,20 @@ class chord(Signature[Any]):
         body: Any,
         partial_args: Iterable[Any],
         app: Celeriac | None = None,
+        interval: float | None = None,
+        countdown: float = 1,
+        max_retries: int | None = None,
         eager: bool = False,
         task_id: str | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        header_delay: float | None = None,
         **options: Any,
     ) -> Any:
-        """Send another header and body; of Celery's options, those that say how members are polled for are
-        settings here."""
-        for polling in ("interval", "countdown", "max_retries", "header_delay"):
-            options.pop(polling, None)
+        """Send another header and body.
+
+        `interval`, `countdown`, `max_retries` and `header_delay` are for Celery's callers: how members are
+        polled for is said by settings.
+        """
         made = chord(header, maybe_signature(body, app, clone=True), app=app or self._app)
         return (made.apply if eager else made.apply_async)(partial_args, kwargs, task_id=task_id, **options)
 

@@ -36,14 +36,14 @@ class EagerResult(AsyncResult[R_co]):
         timeout: float | None = None,
         propagate: bool = True,
         disable_sync_subtasks: bool = True,
-        follow_parents: bool = True,
         **kwargs: Any,
     ) -> R_co:
-        """Return the value, or raise what the task raised, or a task before it in its chain; None when it did
-        not come to an end."""
+        """Return the value, or raise what the task raised, or a task before it in its chain (unless
+        `follow_parents` is among `kwargs` and false); None when it did not come to an end."""
         if disable_sync_subtasks:
             refuse_inside_task()
-        parents: list[Any] = [self.parent] if propagate and follow_parents and self.parent is not None else []
+        follows = propagate and kwargs.get("follow_parents", True)
+        parents: list[Any] = [self.parent] if follows and self.parent is not None else []
         while parents and parents[-1].parent is not None:
             parents.append(parents[-1].parent)
         for parent in reversed(parents):
