@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from celeriac.backends.base import Chord, Opening, Part
+from celeriac.utils.batches import batches
 from celeriac.wire import json
 
 __all__ = ["KeyValueChords", "KeyValues"]
@@ -216,8 +217,8 @@ class KeyValueChords:
         """(entry, member) → payload."""
         keys = [entry["blob"] for entry in entries.values() if "blob" in entry]
         blobs: dict[str, bytes] = {}
-        for start in range(0, len(keys), _AT_ONCE):
-            blobs.update(self._store.get_many(keys[start : start + _AT_ONCE]))
+        for some in batches(keys, _AT_ONCE):
+            blobs.update(self._store.get_many(some))
         found: dict[tuple[int, str], bytes] = {}
         for number, entry in entries.items():
             offset = 0

@@ -17,11 +17,11 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
-import os
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -31,6 +31,8 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 
 from celeriac.backends.keyvalue import Item, KeyValueBackend
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.utils.batches import batches, sized_batches
+from celeriac.utils.perprocess import PerProcess
 
 __all__ = ["DynamoBackend", "DynamoItems", "Place", "place_of"]
 
@@ -50,11 +52,8 @@ PATIENCE: Final = (5, 15, 120)
 
 Stored = dict[str, Any]
 
-_inherited: list[Any] = []  # clients of the process that this one was forked from: never used, never closed
-#: Sessions are not for several threads; what one reads (20 MB of descriptions) later ones need not.
-_sessions: list[boto3.session.Session] = []
-_making = threading.Lock()
-os.register_at_fork(after_in_child=lambda: globals().update(_making=threading.Lock()))
+#: Held while a client is made: boto3's session is not for several threads.
+_turn = PerProcess(threading.Lock)
 
 
 class Place(NamedTuple):
@@ -143,7 +142,7 @@ class DynamoItems:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._made: tuple[int, Any] | None = None  # with the process it belongs to
+        self._client = PerProcess(partial(_connect, place), lambda client: client.close())
 
     def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         now = time.time()
@@ -166,7 +165,7 @@ class DynamoItems:
         for key, value, ttl in items:
             first, *more = self._stored(key, value, ttl)
             written |= {each["id"]["S"]: each for each in (*more, first)}
-        for some in _by_size(list(written.values())):
+        for some in sized_batches(written.values(), _size, most=WRITES, most_bytes=BYTES):
             self._write([{"PutRequest": {"Item": item}} for item in some])
         return {}
 
@@ -189,9 +188,8 @@ class DynamoItems:
     def delete(self, keys: Sequence[str]) -> None:
         """Pieces of long values stay until they expire: to find them they would have to be read."""
         names = dict.fromkeys(_celery_name(key) for key in keys)
-        requests = [{"DeleteRequest": {"Key": {"id": {"S": name}}}} for name in names]
-        for start in range(0, len(requests), WRITES):
-            self._write(requests[start : start + WRITES])
+        for some in batches([{"DeleteRequest": {"Key": {"id": {"S": name}}}} for name in names], WRITES):
+            self._write(some)
 
     def expire(self, prefixes: Sequence[str]) -> int:
         """Nothing to do: it is the table's time to live that deletes."""
@@ -202,9 +200,7 @@ class DynamoItems:
         return f"dynamodb://{where}/{self._place.table}"
 
     def close(self) -> None:
-        made, self._made = self._made, None
-        if made is not None and made[0] == os.getpid():
-            made[1].close()
+        self._client.close()
 
     # -- items ---------------------------------------------------------------------------------------------
 
@@ -226,9 +222,8 @@ class DynamoItems:
 
     def _read(self, names: Sequence[str]) -> Mapping[str, Stored]:
         found: dict[str, Stored] = {}
-        unique = list(dict.fromkeys(names))
-        for start in range(0, len(unique), READS):
-            keys = [{"id": {"S": name}} for name in unique[start : start + READS]]
+        for some in batches(list(dict.fromkeys(names)), READS):
+            keys = [{"id": {"S": name}} for name in some]
             for _ in self._until_taken():
                 asked = {self._place.table: {"Keys": keys, "ConsistentRead": True}}
                 answer = self._call("batch_get_item", RequestItems=asked)
@@ -269,27 +264,19 @@ class DynamoItems:
         except (BotoCoreError, OSError) as exc:
             raise OperationalError(f"{self.describe()} cannot be reached: {exc}") from exc
 
-    def _client(self) -> Any:
-        """This process's own; its table is there."""
-        made = self._made
-        if made is not None and made[0] == os.getpid():
-            return made[1]
-        with _making:
-            made = self._made
-            if made is None or made[0] != os.getpid():
-                if made is not None:
-                    _inherited.append(made[1])
-                client = _connect(self._place)
-                _make_table(client, self._place)
-                made = self._made = (os.getpid(), client)
-            return made[1]
-
 
 class _Refused(Exception):
     """The condition of a write is not met."""
 
 
+@cache
+def _session() -> boto3.session.Session:
+    """One for all clients: what it has read (20 MB of descriptions) later ones need not."""
+    return boto3.session.Session()
+
+
 def _connect(place: Place) -> Any:
+    """A client whose table is there."""
     config = Config(
         connect_timeout=PATIENCE[0], read_timeout=PATIENCE[1], retries={"mode": "standard"},
         max_pool_connections=10,
@@ -298,9 +285,10 @@ def _connect(place: Place) -> Any:
         "region_name": place.region, "endpoint_url": place.endpoint,
         "aws_access_key_id": place.key, "aws_secret_access_key": place.secret,
     }  # fmt: skip
-    if not _sessions:
-        _sessions.append(boto3.session.Session())
-    return _sessions[0].client("dynamodb", config=config, **{key: one for key, one in given.items() if one})
+    with _turn():
+        client = _session().client("dynamodb", config=config, **{k: one for k, one in given.items() if one})
+    _make_table(client, place)
+    return client
 
 
 def _make_table(client: Any, place: Place) -> None:
@@ -359,15 +347,5 @@ def _piece_names(item: Stored) -> list[str]:
     return [f"{item['id']['S']}.{own}.{n}" for n in range(int(count))]
 
 
-def _by_size(items: Sequence[Stored]) -> Iterator[list[Stored]]:
-    some: list[Stored] = []
-    size = 0
-    for item in items:
-        length = len(item["result"]["B"]) + 1000 if "result" in item else 1000
-        if some and (size + length > BYTES or len(some) == WRITES):
-            yield some
-            some, size = [], 0
-        some.append(item)
-        size += length
-    if some:
-        yield some
+def _size(item: Stored) -> int:
+    return len(item["result"]["B"]) + 1000 if "result" in item else 1000

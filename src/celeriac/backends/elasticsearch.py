@@ -12,11 +12,10 @@ text are in ``encoded``. The service deletes nothing by itself: `expire` does, a
 from __future__ import annotations
 
 import base64
-import os
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -27,6 +26,8 @@ from celeriac.backends.base import BackendCapabilities
 from celeriac.backends.keyvalue import Item, KeyValueBackend
 from celeriac.backends.values import dumps, open_document, value_of
 from celeriac.exceptions import DecodeError, ImproperlyConfigured, OperationalError
+from celeriac.utils.batches import batches, sized_batches
+from celeriac.utils.perprocess import PerProcess
 
 __all__ = ["ElasticBackend", "ElasticDocuments", "Place", "place_of"]
 
@@ -38,10 +39,6 @@ PATIENCE: Final = 10.0
 TRIES: Final = 3
 _BUSY: Final = frozenset({429, 500, 502, 503, 504})
 _INSIDE: Final = ("result", "traceback")
-
-_inherited: list[Any] = []  # clients of the process that this one was forked from: never used, never closed
-_making = threading.Lock()
-os.register_at_fork(after_in_child=lambda: globals().update(_making=threading.Lock()))
 
 
 class Place(NamedTuple):
@@ -101,7 +98,7 @@ class ElasticDocuments:
     def __init__(self, place: Place, options: Mapping[str, Any]) -> None:
         self._place = place
         timeout, tries = options.get("elasticsearch_timeout"), options.get("elasticsearch_max_retries")
-        self._settings: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "request_timeout": PATIENCE if timeout is None else float(timeout),
             "max_retries": TRIES if tries is None else int(tries),
             "retry_on_timeout": bool(options.get("elasticsearch_retry_on_timeout")),
@@ -109,13 +106,14 @@ class ElasticDocuments:
         self._serializer = str(options.get("result_serializer") or "json")
         self._as_text = bool(options.get("elasticsearch_save_meta_as_text", True))
         self._expires: float | None = options.get("result_expires")
-        self._made: tuple[int, elasticsearch.Elasticsearch] | None = None  # with the process it belongs to
+        make = partial(elasticsearch.Elasticsearch, place.node, basic_auth=place.login, **settings)
+        self._client = PerProcess(make, lambda client: client.close())
 
     def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         now = _date(time.time())
         values = {}
-        for start in range(0, len(keys), MANY):
-            answer = self._call("mget", index=self._place.name, ids=list(keys[start : start + MANY]))
+        for some in batches(keys, MANY):
+            answer = self._call("mget", index=self._place.name, ids=list(some))
             for found in answer["docs"]:
                 source = found.get("_source")
                 if found.get("found") and isinstance(source, dict) and source.get("expires", "9") > now:
@@ -126,7 +124,8 @@ class ElasticDocuments:
 
     def put_many(self, items: Sequence[Item]) -> Mapping[str, str]:
         refused: dict[str, str] = {}
-        for some in _by_size({item.key: item for item in items}):
+        latest = {item.key: item for item in items}.values()
+        for some in sized_batches(latest, lambda item: len(item.value), most=MANY, most_bytes=BYTES):
             operations: list[Mapping[str, Any]] = []
             for item in some:
                 operations += [{"index": {"_id": item.key}}, self._source(item.value, item.ttl)]
@@ -162,8 +161,8 @@ class ElasticDocuments:
         return True
 
     def delete(self, keys: Sequence[str]) -> None:
-        for start in range(0, len(keys), MANY):
-            self._bulk_delete([{"_id": key} for key in keys[start : start + MANY]])
+        for some in batches(keys, MANY):
+            self._bulk_delete([{"_id": key} for key in some])
 
     def _bulk_delete(self, which: Sequence[Mapping[str, Any]]) -> None:
         self._call("bulk", index=self._place.name, operations=[{"delete": each} for each in which])
@@ -190,9 +189,7 @@ class ElasticDocuments:
         return f"elasticsearch+{self._place.node}/{self._place.name}"
 
     def close(self) -> None:
-        made, self._made = self._made, None
-        if made is not None and made[0] == os.getpid():
-            made[1].close()
+        self._client.close()
 
     # -- documents -----------------------------------------------------------------------------------------
 
@@ -247,22 +244,6 @@ class ElasticDocuments:
             said = " ".join(str(exc).split())[:300]
             raise OperationalError(f"{self.describe()} does not do its work: {said}") from exc
 
-    def _client(self) -> elasticsearch.Elasticsearch:
-        """This process's own."""
-        made = self._made
-        if made is not None and made[0] == os.getpid():
-            return made[1]
-        with _making:
-            made = self._made
-            if made is None or made[0] != os.getpid():
-                if made is not None:
-                    _inherited.append(made[1])
-                client = elasticsearch.Elasticsearch(
-                    self._place.node, basic_auth=self._place.login, **self._settings
-                )
-                made = self._made = (os.getpid(), client)
-            return made[1]
-
 
 class _Conflict(Exception):
     """There is such a document."""
@@ -275,16 +256,3 @@ class _Missing(Exception):
 def _date(seconds: float) -> str:
     """As Celery writes it: to the millisecond."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:23] + "Z"
-
-
-def _by_size(items: Mapping[str, Item]) -> Iterator[list[Item]]:
-    some: list[Item] = []
-    size = 0
-    for item in items.values():
-        if some and (size + len(item.value) > BYTES or len(some) == MANY):
-            yield some
-            some, size = [], 0
-        some.append(item)
-        size += len(item.value)
-    if some:
-        yield some

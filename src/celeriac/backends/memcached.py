@@ -9,7 +9,6 @@ URL: see `celeriac.backends.cache`.
 
 from __future__ import annotations
 
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,8 @@ from pymemcache.client.rendezvous import RendezvousHash  # type: ignore[import-u
 
 from celeriac.backends.keyvalue import Item, KeyValueBackend
 from celeriac.exceptions import EncodeError, ImproperlyConfigured, OperationalError
+from celeriac.utils.batches import batches, sized_batches
+from celeriac.utils.perprocess import PerProcess
 
 __all__ = ["Memcached", "MemcachedBackend"]
 
@@ -67,18 +68,15 @@ class Memcached:
 
     def __init__(self, servers: Sequence[str], options: Mapping[str, Any]) -> None:
         specs = [normalize_server_spec(server) for server in servers]
-        self._nodes = {_node(spec): spec for spec in specs}
-        self._placing = RendezvousHash(list(self._nodes))
-        self._options = options
-        self._clients: dict[tuple[int, str], PooledClient] = {}  # by process and node
+        self._clients = {_node(spec): _client(spec, options) for spec in specs}
+        self._placing = RendezvousHash(list(self._clients))
 
     # -- names -----------------------------------------------------------------------------------------------
 
     def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         found: dict[str, bytes] = {}
         for node, names in self._placed(keys).items():
-            for start in range(0, len(names), _NAMES):
-                some = names[start : start + _NAMES]
+            for some in batches(names, _NAMES):
                 found.update(self._ask(node, partial(PooledClient.get_many, keys=some)))
         return found
 
@@ -118,8 +116,7 @@ class Memcached:
 
     def delete(self, keys: Sequence[str]) -> None:
         for node, names in self._placed(keys).items():
-            for start in range(0, len(names), _NAMES):
-                some = names[start : start + _NAMES]
+            for some in batches(names, _NAMES):
                 self._ask(node, partial(PooledClient.delete_many, keys=some, noreply=False))
 
     def expire(self, prefixes: Sequence[str]) -> int:
@@ -130,8 +127,8 @@ class Memcached:
 
     def _placed(self, keys: Sequence[str]) -> Mapping[str, list[str]]:
         """Names by the server that has them: as pymemcache's HashClient, and so Celery, places them."""
-        if len(self._nodes) == 1:
-            return {next(iter(self._nodes)): list(keys)} if keys else {}
+        if len(self._clients) == 1:
+            return {next(iter(self._clients)): list(keys)} if keys else {}
         placed: dict[str, list[str]] = {}
         for key in keys:
             placed.setdefault(self._placing.get_node(key), []).append(key)
@@ -143,7 +140,7 @@ class Memcached:
         Raises `MemcacheServerError` when it refuses, `OperationalError` when it cannot be reached.
         """
         for again in (True, False):
-            client = self._client(node)
+            client = self._clients[node]()
             try:
                 return question(client)
             except (OSError, memcache.MemcacheUnexpectedCloseError) as exc:
@@ -156,23 +153,12 @@ class Memcached:
                 raise OperationalError(f"memcached at {node} answers {exc!r}") from exc
         raise AssertionError("unreachable")
 
-    def _client(self, node: str) -> PooledClient:
-        """This process's own. Without a lock, as it may be held when the process is forked."""
-        key = (os.getpid(), node)
-        client = self._clients.get(key)
-        if client is None:
-            client = PooledClient(self._nodes[node], serde=_Plain(), **self._options)
-            client = self._clients.setdefault(key, client)
-        return client
-
     def describe(self) -> str:
-        return f"memcached://{';'.join(self._nodes)}"
+        return f"memcached://{';'.join(self._clients)}"
 
     def close(self) -> None:
-        for node in self._nodes:
-            client = self._clients.get((os.getpid(), node))
-            if client is not None:
-                client.close()
+        for client in self._clients.values():
+            client.close()
 
 
 class _Plain:
@@ -191,15 +177,7 @@ def _trips(items: Iterable[Item]) -> Iterable[Sequence[Item]]:
     for item in items:
         by_ttl.setdefault(_lasts(item.ttl), []).append(item)
     for group in by_ttl.values():
-        trip: list[Item] = []
-        size = 0
-        for item in group:
-            if trip and (len(trip) == _NAMES or size + len(item.value) > _BYTES):
-                yield trip
-                trip, size = [], 0
-            trip.append(item)
-            size += len(item.value)
-        yield trip
+        yield from sized_batches(group, lambda item: len(item.value), most=_NAMES, most_bytes=_BYTES)
 
 
 def _lasts(ttl: float | None) -> int:
@@ -208,6 +186,11 @@ def _lasts(ttl: float | None) -> int:
         return 0
     seconds = max(0, int(ttl)) + 1
     return seconds if seconds <= _MONTH else int(time.time()) + seconds
+
+
+def _client(spec: Any, options: Mapping[str, Any]) -> PerProcess[PooledClient]:
+    make = partial(PooledClient, spec, serde=_Plain(), **options)
+    return PerProcess(make, lambda client: client.close())
 
 
 def _node(spec: Any) -> str:

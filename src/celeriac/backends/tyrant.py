@@ -11,7 +11,6 @@ URL: ``tyrant://host:port``; 1978 is the port. The protocol has no users, no enc
 from __future__ import annotations
 
 import math
-import os
 import socket
 import struct
 import time
@@ -21,6 +20,8 @@ from urllib.parse import urlsplit
 
 from celeriac.backends.keyvalue import Item, KeyValueBackend
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.utils.batches import batches
+from celeriac.utils.perprocess import PerProcess
 
 __all__ = ["Link", "Tyrant", "TyrantBackend"]
 
@@ -38,10 +39,6 @@ _LISTED: Final = "celeriac-expiry-"
 _HOUR: Final = 3600.0
 #: Names in one request.
 _AT_ONCE: Final = 500
-
-
-#: What parents had open when this process was forked; they use it on.
-_inherited: list[Link] = []
 
 
 class TyrantBackend(KeyValueBackend):
@@ -72,16 +69,14 @@ class Tyrant:
     def __init__(self, host: str, port: int, connecting: float = 4.0, answering: float = 5.0) -> None:
         self._server = (host, port)
         self._patience = (connecting, answering)
-        #: With the process they belong to. Without a lock, as it may be held when the process is forked.
-        self._idle: tuple[int, list[Link]] = (os.getpid(), [])
+        self._idle: PerProcess[list[Link]] = PerProcess(list, _close_all)
 
     def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         now = time.time()
         return {key: value[8:] for key, value in self._read(keys) if _WHEN.unpack_from(value)[0] > now}
 
     def _read(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        for start in range(0, len(keys), _AT_ONCE):
-            some = keys[start : start + _AT_ONCE]
+        for some in batches(keys, _AT_ONCE):
             yield from self._ask(lambda link, some=some: link.values(some))  # type: ignore[misc]
 
     def put_many(self, items: Sequence[Item]) -> Mapping[str, str]:
@@ -132,10 +127,7 @@ class Tyrant:
         return f"tyrant://{self._server[0]}:{self._server[1]}"
 
     def close(self) -> None:
-        (owner, links), self._idle = self._idle, (os.getpid(), [])
-        if owner == os.getpid():
-            for link in links:
-                link.close()
+        self._idle.close()
 
     def _ask(self, question: Callable[[Link], T]) -> T:
         """Ask; once more over a new connection if this one turns out to be lost, as idle ones may be."""
@@ -161,18 +153,13 @@ class Tyrant:
 
     def _take(self) -> Link | None:
         """A connection that nobody uses."""
-        owner, links = self._idle
-        if owner != os.getpid():
-            _inherited.extend(links)
-            self._idle = (os.getpid(), [])
-            return None
         try:
-            return links.pop()
+            return self._idle().pop()
         except IndexError:
             return None
 
     def _give(self, link: Link) -> None:
-        self._idle[1].append(link)
+        self._idle().append(link)
 
 
 class Link:
@@ -228,6 +215,11 @@ class Link:
     def close(self) -> None:
         self._file.close()
         self._socket.close()
+
+
+def _close_all(links: Sequence[Link]) -> None:
+    for link in links:
+        link.close()
 
 
 def _dated(value: bytes, ttl: float | None, now: float) -> bytes:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from celeriac.transport.bells import ring
 from celeriac.transport.bulk import values
 from celeriac.transport.sqlite import Connection, Database
+from celeriac.utils.batches import batches
 
 __all__ = ["Document", "News", "get", "put", "tell"]
 
@@ -58,9 +59,8 @@ def tell(database: Database, news: News) -> None:
     """Ring the bells of those who wait; forget those who are gone."""
     gone = []
     for bell in news.bells:
-        for start in range(0, len(news.ids), _PER_RING):
-            payload = "\n".join(news.ids[start : start + _PER_RING]).encode()
-            if not ring(database.wake_folder, bell, payload):
+        for some in batches(news.ids, _PER_RING):
+            if not ring(database.wake_folder, bell, "\n".join(some).encode()):
                 gone.append((bell,))
                 break
     if gone:

@@ -10,9 +10,9 @@ URL: ``db+`` and SQLAlchemy's URL, e.g. ``db+postgresql://user:password@host/nam
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from celeriac import states
@@ -24,6 +24,7 @@ from celeriac.backends.database.options import Options
 from celeriac.backends.database.rows import Shape, TaskRow
 from celeriac.backends.polling import PollingWatch, Seen
 from celeriac.exceptions import ImproperlyConfigured
+from celeriac.utils.perprocess import PerProcess
 from celeriac.utils.time import as_timezone, local_timezone
 
 __all__ = ["DatabaseBackend"]
@@ -34,9 +35,6 @@ logger = logging.getLogger("celeriac.backend")
 WIDTH: Final = 155
 #: Seconds that results are kept when nobody says how long.
 EXPIRES: Final = 86400.0
-
-#: What parents had open when this process was forked: dropped, it would say good-bye on their connections.
-_inherited: list[Tables] = []
 
 
 class Notes:
@@ -96,7 +94,7 @@ class DatabaseBackend:
         self._shape = Shape(str(options.get("result_serializer") or "json"), _zone(options))
         self._pickled: bool | None = options.get("pickled_results")
         self._expires: float | None = options.get("result_expires", EXPIRES)
-        self._made: tuple[int, Tables] | None = None  # with the process it belongs to
+        self._tables = PerProcess(partial(Tables, self._options), Tables.close)
         self.chords = KeyValueChords(Notes(self._tables))
 
     # -- store, load, forget -------------------------------------------------------------------------------
@@ -208,19 +206,9 @@ class DatabaseBackend:
         return f"db+{self._tables().describe()}"
 
     def close(self) -> None:
-        if self._made is not None and self._made[0] == os.getpid():
-            self._made[1].close()
+        self._tables.close()
 
     # -- how -----------------------------------------------------------------------------------------------
-
-    def _tables(self) -> Tables:
-        """This process's own."""
-        made = self._made
-        if made is None or made[0] != os.getpid():
-            if made is not None:
-                _inherited.append(made[1])
-            made = self._made = (os.getpid(), Tables(self._options))
-        return made[1]
 
     def _written(self) -> Shape:
         """How values are written: as the table's other readers expect."""

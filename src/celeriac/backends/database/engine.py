@@ -17,7 +17,7 @@ import importlib.util
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -29,6 +29,7 @@ from sqlalchemy.pool import NullPool
 from celeriac.backends.database.options import DRIVERS, PATIENCE, Options
 from celeriac.backends.database.rows import TaskRow
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.utils.batches import batches
 
 __all__ = ["RowRefused", "Tables", "make_engine"]
 
@@ -231,7 +232,7 @@ class Tables:
             table = self._table("task", connection)
             names = [name for name in TaskRow._fields if name in table.c]
             found: list[TaskRow] = []
-            for some in _chunks(ids):
+            for some in batches(ids, CHUNK):
                 query = sa.select(*(table.c[name] for name in names)).where(table.c.task_id.in_(some))
                 found.extend(
                     TaskRow(**dict(zip(names, row, strict=True))) for row in connection.execute(query)
@@ -243,7 +244,7 @@ class Tables:
     def delete(self, ids: Sequence[str]) -> None:
         def delete(connection: sa.engine.Connection) -> None:
             table = self._table("task", connection)
-            for some in _chunks(ids):
+            for some in batches(ids, CHUNK):
                 connection.execute(table.delete().where(table.c.task_id.in_(some)))
 
         self._run(delete)
@@ -279,7 +280,7 @@ class Tables:
         def read(connection: sa.engine.Connection) -> dict[str, bytes]:
             table = self._table("note", connection)
             found: dict[str, bytes] = {}
-            for some in _chunks(keys):
+            for some in batches(keys, CHUNK):
                 lives = sa.or_(table.c.expires.is_(None), table.c.expires > time.time())
                 query = sa.select(table.c.name, table.c.value).where(table.c.name.in_(some), lives)
                 found.update((name, bytes(value)) for name, value in connection.execute(query))
@@ -311,7 +312,7 @@ class Tables:
     def delete_notes(self, keys: Sequence[str]) -> None:
         def delete(connection: sa.engine.Connection) -> None:
             table = self._table("note", connection)
-            for some in _chunks(keys):
+            for some in batches(keys, CHUNK):
                 connection.execute(table.delete().where(table.c.name.in_(some)))
 
         self._run(delete)
@@ -421,7 +422,3 @@ def _said(exc: Exception) -> str:
     """What the driver said, in one line, without the statement and its values."""
     text = str(getattr(exc, "orig", None) or exc)
     return " ".join(text.split())[:500]
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))

@@ -10,10 +10,9 @@ URL: MongoDB's own, ``mongodb://`` or ``mongodb+srv://``.
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from celeriac import states
@@ -23,15 +22,11 @@ from celeriac.backends.mongodb import rows
 from celeriac.backends.mongodb.client import Collections, options_of
 from celeriac.backends.polling import PollingWatch, Seen
 from celeriac.exceptions import EncodeError
+from celeriac.utils.perprocess import PerProcess
 
 __all__ = ["MongoBackend"]
 
 logger = logging.getLogger("celeriac.backend")
-
-#: What parents had open when this process was forked: dropped, it would say good-bye on their connections.
-_inherited: list[Collections] = []
-_making = threading.Lock()
-os.register_at_fork(after_in_child=lambda: globals().update(_making=threading.Lock()))
 
 
 class MongoBackend:
@@ -52,7 +47,7 @@ class MongoBackend:
         self._serializer = str(options.get("result_serializer") or "json")
         self._method: str | None = options.get("result_compression")
         self._expires: float | None = options.get("result_expires")
-        self._made: tuple[int, Collections] | None = None  # with the process it belongs to
+        self._collections = PerProcess(partial(Collections, self._options), Collections.close)
         self.chords = KeyValueChords(_Chords(self._collections, self._options.chords), "")
 
     # -- store, load, forget -------------------------------------------------------------------------------
@@ -128,20 +123,7 @@ class MongoBackend:
         return self._options.place
 
     def close(self) -> None:
-        if self._made is not None and self._made[0] == os.getpid():
-            self._made[1].close()
-
-    def _collections(self) -> Collections:
-        """This process's own."""
-        made = self._made
-        if made is None or made[0] != os.getpid():
-            with _making:
-                made = self._made
-                if made is None or made[0] != os.getpid():
-                    if made is not None:
-                        _inherited.append(made[1])
-                    made = self._made = (os.getpid(), Collections(self._options))
-        return made[1]
+        self._collections.close()
 
 
 class _Chords:

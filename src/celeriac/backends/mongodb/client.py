@@ -14,7 +14,7 @@ Not here: what a row means (`rows.py`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -27,6 +27,7 @@ from pymongo.collection import Collection
 
 from celeriac.backends.mongodb.rows import EXPIRES, plainer
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.utils.batches import batches, sized_batches
 
 __all__ = ["Collections", "Options", "options_of"]
 
@@ -145,8 +146,8 @@ class Collections:
                 written[row["_id"]] = _encoded(row)
             except ValueError as exc:
                 refused[row["_id"]] = str(exc)
-        for some in _by_size(written):
-            refused |= self._replace(name, some, tries=3)
+        for some in sized_batches(written, lambda id_: len(written[id_].raw), most=CHUNK, most_bytes=LARGEST):
+            refused |= self._replace(name, {id_: written[id_] for id_ in some}, tries=3)
         return refused
 
     def _replace(self, name: str, rows: Mapping[str, RawBSONDocument], tries: int) -> Mapping[str, str]:
@@ -189,7 +190,7 @@ class Collections:
         found = self._with(
             name,
             lambda collection: [
-                row for some in _chunks(ids) for row in collection.find({"_id": {"$in": list(some)}})
+                row for some in batches(ids, CHUNK) for row in collection.find({"_id": {"$in": list(some)}})
             ],
         )
         now = datetime.now(UTC)
@@ -212,7 +213,7 @@ class Collections:
         self._with(
             name,
             lambda collection: [
-                collection.delete_many({"_id": {"$in": list(some)}}) for some in _chunks(ids)
+                collection.delete_many({"_id": {"$in": list(some)}}) for some in batches(ids, CHUNK)
             ],
         )
 
@@ -282,23 +283,5 @@ def _encoded(row: Row) -> RawBSONDocument:
     return RawBSONDocument(data)
 
 
-def _by_size(rows: Mapping[str, RawBSONDocument]) -> Iterator[Mapping[str, RawBSONDocument]]:
-    """Batches that one message holds."""
-    some: dict[str, RawBSONDocument] = {}
-    size = 0
-    for id_, row in rows.items():
-        if some and (size + len(row.raw) > LARGEST or len(some) >= CHUNK):
-            yield some
-            some, size = {}, 0
-        some[id_] = row
-        size += len(row.raw)
-    if some:
-        yield some
-
-
 def _is_past(when: Any, now: datetime) -> bool:
     return isinstance(when, datetime) and (when if when.tzinfo else when.replace(tzinfo=UTC)) <= now
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))

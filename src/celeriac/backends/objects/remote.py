@@ -9,17 +9,19 @@ The one importer of fsspec.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import fsspec  # type: ignore[import-untyped]
 
 from celeriac.backends.keyvalue import Item
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.utils.batches import batches
+from celeriac.utils.perprocess import PerProcess
 
 __all__ = ["Objects"]
 
@@ -60,10 +62,14 @@ class Objects:
             ) from exc
         self._protocol = protocol
         self._root = root
-        self._options = options
         self._expires = expires or None
         self._exclusive = False  # it has shown that it makes an object only if there is none
-        self._made: tuple[int, Any] | None = None  # with the process it belongs to
+        #: Connections, and the thread that serves them, do not survive a fork.
+        self._storage: PerProcess[Any] = PerProcess(
+            partial(
+                fsspec.filesystem, protocol, skip_instance_cache=True, use_listings_cache=False, **options
+            )
+        )
 
     def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         if not keys:
@@ -116,8 +122,8 @@ class Objects:
             return 0
         with self._trouble():
             old = list(self._old(tuple(prefixes), time.time() - self._expires))
-            for start in range(0, len(old), _AT_ONCE):
-                self._delete(old[start : start + _AT_ONCE])
+            for some in batches(old, _AT_ONCE):
+                self._delete(some)
         return len(old)
 
     def describe(self) -> str:
@@ -125,20 +131,9 @@ class Objects:
 
     def close(self) -> None:
         """Connections are fsspec's; they end with the process."""
-        self._made = None
+        self._storage.close()
 
     # -- the storage -----------------------------------------------------------------------------------------
-
-    def _storage(self) -> Any:
-        """This process's own: connections and the thread that serves them do not survive a fork. Without a
-        lock, as it may be held when the process is forked; two of them would be as good as one."""
-        made = self._made
-        if made is None or made[0] != os.getpid():
-            storage = fsspec.filesystem(
-                self._protocol, skip_instance_cache=True, use_listings_cache=False, **self._options
-            )
-            made = self._made = (os.getpid(), storage)
-        return made[1]
 
     def _delete(self, paths: Sequence[str]) -> None:
         storage = self._storage()

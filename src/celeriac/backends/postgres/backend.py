@@ -20,6 +20,7 @@ from celeriac.transport.postgres.pool import pool
 from celeriac.transport.postgres.results import ResultTable
 from celeriac.transport.postgres.tables import PostgresTables
 from celeriac.transport.postgres.values import NULL, bytea, float8, int8, integer, name_key
+from celeriac.utils.batches import sized_batches
 
 __all__ = ["PostgresBackend"]
 
@@ -146,13 +147,4 @@ class PostgresBackend:
 
 def _portions(batch: Sequence[StoredResult]) -> Iterable[Sequence[StoredResult]]:
     """Parts that one transaction can carry."""
-    some: list[StoredResult] = []
-    size = 0
-    for each in batch:
-        if some and (len(some) >= MOST or size + len(each.document) > MOST_BYTES):
-            yield some
-            some, size = [], 0
-        some.append(each)
-        size += len(each.document)
-    if some:
-        yield some
+    return sized_batches(batch, lambda each: len(each.document), most=MOST, most_bytes=MOST_BYTES)
