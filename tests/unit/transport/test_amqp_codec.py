@@ -235,6 +235,16 @@ def test_properties_that_mean_nothing_here_are_not_sent() -> None:
         assert word not in raw
 
 
+@pytest.mark.parametrize("name", ["correlation_id", "reply_to", "message_id"])
+@pytest.mark.parametrize("value", [7, 7.0, ["7"], "7", ""])
+def test_addresses_are_written_as_text(name: str, value: Any) -> None:
+    for _ in range(2):  # the second time from memory
+        raw, _ = content.dump(Message(b"", "", "", {}, {name: value}))
+        loaded = content.load(raw, 0, len(raw), b"", "", "q")
+        assert isinstance(loaded, Message)
+        assert loaded.properties[name] == str(value)
+
+
 @pytest.mark.parametrize(
     "properties",
     [
@@ -243,6 +253,8 @@ def test_properties_that_mean_nothing_here_are_not_sent() -> None:
         {"delivery_mode": -1},
         {"reply_to": "r" * 256},
         {"timestamp": "now"},
+        {"timestamp": -1},
+        {"timestamp": 1 << 64},
     ],
 )
 def test_properties_that_cannot_be_written(properties: dict[str, Any]) -> None:

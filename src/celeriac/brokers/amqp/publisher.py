@@ -45,6 +45,8 @@ _PROBE: Final = Message(b"", "", "", {}, {})
 _NOT_FOUND = 404
 _TOO_LARGE = 311
 _monotonic = time.monotonic
+_time = time.time
+_new: Final = tuple.__new__
 
 
 class Post(NamedTuple):
@@ -63,13 +65,13 @@ def sendable(message: Message) -> Message:
     Not with its `expiration`: RabbitMQ would drop it without a word, and its result would stay PENDING. All
     workers, Celery's as well, look at the header `expires`, and store REVOKED.
     """
-    properties = message.properties
-    tag = properties.get("delivery_tag")
-    named = {**properties, "message_id": tag if type(tag) is str and tag else delivery_tag()}
-    named.pop("expiration", None)
-    if "timestamp" not in named:
-        named["timestamp"] = int(time.time())
-    return message._replace(properties=named)
+    body, content_type, content_encoding, headers, given = message
+    tag = given.get("delivery_tag")
+    properties = {**given, "message_id": tag if type(tag) is str and tag else delivery_tag()}
+    properties.pop("expiration", None)
+    if "timestamp" not in properties:
+        properties["timestamp"] = int(_time())
+    return _new(Message, (body, content_type, content_encoding, headers, properties))
 
 
 class _Patience:
@@ -171,7 +173,7 @@ class Publisher:
         rest: Sequence[Post | Outgoing] = batch
         returned: list[Post] = []
         again = _Patience(deadline)
-        begun = time.time()
+        begun = _time()
         while True:
             line = self._lines.take(deadline)
             sender = line.sender  # another one, once the server has closed it
@@ -197,6 +199,9 @@ class Publisher:
                     if reached < len(rest):
                         line.link.flush(deadline)
                 sender.await_confirms(deadline)
+                if not sender.returned and not sender.nacked:  # as nearly always
+                    self._lines.give(line)
+                    return returned
             except OperationalError as exc:
                 failure = exc
             except Exception:  # one cannot be made: those before it are stored before anybody goes on
@@ -264,11 +269,12 @@ class Publisher:
             try:
                 if countdown is not None:
                     due = begun + countdown
-                if due is not None and due > time.time():
+                if due is not None and due > _time():
                     posts += self._delayed(line, one, message, due, deadline)
                 elif queue or not exchange:
-                    topology.ensure(line, queue or key, deadline)
-                    posts.append(Post("", queue or key, message, queue or key))
+                    queue = queue or key
+                    topology.ensure(line, queue, deadline)
+                    posts.append(_new(Post, ("", queue, message, queue)))
                 else:
                     topology.ensure_exchange(line, one, deadline)
                     posts.append(Post(exchange, key, message))
@@ -282,7 +288,7 @@ class Publisher:
         self, line: Line, out: Outgoing, message: Message, due: float, deadline: float
     ) -> list[Post]:
         suffixes = self._topology.delayed_suffixes(line, out, deadline)  # declares, the first time
-        left = max(delays.STEP, due - time.time())
+        left = max(delays.STEP, due - _time())
         if left > delays.LONGEST:
             message = message._replace(headers={**message.headers, DUE: due})
             left = float(delays.LONGEST)

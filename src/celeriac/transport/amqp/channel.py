@@ -238,11 +238,17 @@ class Channel:
             Disconnected: not in time, or the connection is gone. Either way ask `is_confirmed` for each.
         """
         self._check()
-        self.link.flush(deadline)
-        self.link.wait_for(lambda: self.error is not None or not self.unconfirmed, deadline, "confirms")
+        if self._is_answered():
+            self.link.flush(deadline)
+        else:
+            self.link.wait_for(self._is_answered, deadline, "confirms")
         self._check()
         if failpoints.on:
             failpoints.passed("done", self.link.shut)
+
+    def _is_answered(self) -> bool:
+        """Whether nothing is to be waited for: every publish is answered, or the channel is closed."""
+        return self._published == self._answered + len(self._early) or self.error is not None
 
     # -- consuming
 

@@ -50,6 +50,8 @@ _new: Final = tuple.__new__
 _u32 = struct.Struct(">I").unpack_from
 _pack_u32 = struct.Struct(">I").pack
 _pack_flags = struct.Struct(">H").pack
+_pack_u64 = struct.Struct(">Q").pack
+_octets = table.OCTETS
 
 
 def load(
@@ -169,10 +171,10 @@ def dump(message: Message | Unreadable) -> tuple[bytes, bytes]:
     try:
         if (mode := get("delivery_mode")) is not None:
             flags |= DELIVERY_MODE
-            tail = _OCTETS[mode]
+            tail = _octets[mode]
         if (priority := get("priority")) is not None:
             flags |= PRIORITY
-            tail += _OCTETS[priority]
+            tail += _octets[priority]
     except (LookupError, TypeError) as exc:
         raise EncodeError(
             f"delivery_mode and priority must be numbers from 0 to 255, not {exc.args[0]!r}"
@@ -182,11 +184,11 @@ def dump(message: Message | Unreadable) -> tuple[bytes, bytes]:
         tail += table.short_text(text if type(text) is str else str(text), "correlation_id")
     if (text := get("reply_to")) is not None:
         flags |= REPLY_TO
-        tail += table.short_text(text if type(text) is str else str(text), "reply_to")
+        tail += (_addresses.get(text) if type(text) is str else None) or _address(text)
     if (text := get("expiration")) is not None:
         flags |= EXPIRATION
         tail += table.short_text(text if type(text) is str else str(text), "expiration")
-    if not _SELDOM_NAMES.isdisjoint(properties):
+    if "message_id" in properties or not _SELDOM_NAMES.isdisjoint(properties):  # all of ours have one
         more, seldom = _dump_seldom(properties)
         flags |= more
         tail += seldom
@@ -200,7 +202,6 @@ def _whole(flags: int, kind: bytes, headers: dict[str, Any], tail: bytes) -> byt
     return b"".join((_pack_flags(flags | HEADERS), kind, _pack_u32(len(raw)), raw, tail))
 
 
-_OCTETS: Final = {number: bytes([number]) for number in range(256)}
 _kinds: dict[tuple[str, str], tuple[int, bytes]] = {}
 
 
@@ -219,6 +220,19 @@ def _kind(content_type: str, content_encoding: str) -> tuple[int, bytes]:
     return flags, raw
 
 
+_addresses: dict[Any, bytes] = {}
+
+
+def _address(text: Any) -> bytes:
+    """Where replies go. A process has few of them, so their bytes are made once."""
+    raw = table.short_text(str(text), "reply_to")
+    if type(text) is str:
+        if len(_addresses) >= _MANY:
+            _addresses.clear()
+        _addresses[text] = raw
+    return raw
+
+
 def _dump_seldom(properties: dict[str, Any]) -> tuple[int, bytes]:
     flags, raw = 0, b""
     if (text := properties.get("message_id")) is not None:  # all of ours have the first two
@@ -226,14 +240,18 @@ def _dump_seldom(properties: dict[str, Any]) -> tuple[int, bytes]:
         raw = table.short_text(text if type(text) is str else str(text), "message_id")
     if (moment := properties.get("timestamp")) is not None:
         flags |= TIMESTAMP
-        seconds = moment.timestamp() if isinstance(moment, datetime) else moment
-        try:
-            raw += int(seconds).to_bytes(8, "big")
-        except (OverflowError, TypeError, ValueError) as exc:
-            raise EncodeError(f"timestamp must be epoch seconds, not {moment!r}") from exc
+        raw += _pack_u64(moment) if type(moment) is int and 0 <= moment < 1 << 64 else _seconds(moment)
     if not _RARE_NAMES.isdisjoint(properties):
         for name, flag in _SELDOM[2:]:
             if (value := properties.get(name)) is not None:
                 flags |= flag
                 raw += table.short_text(str(value), name)
     return flags, raw
+
+
+def _seconds(moment: Any) -> bytes:
+    seconds = moment.timestamp() if isinstance(moment, datetime) else moment
+    try:
+        return int(seconds).to_bytes(8, "big")
+    except (OverflowError, TypeError, ValueError) as exc:
+        raise EncodeError(f"timestamp must be epoch seconds, not {moment!r}") from exc

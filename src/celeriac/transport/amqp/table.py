@@ -41,6 +41,8 @@ _FIXED: Final = {
         ">q", b"f": ">f", b"d": ">d",
     }.items()
 }  # fmt: skip
+#: Each octet as bytes, which is faster than making it.
+OCTETS: Final = {number: bytes([number]) for number in range(256)}
 _FIXED_BY_NUMBER: Final = {code[0]: pair for code, pair in _FIXED.items()}
 _S, _V, _T, _F, _A, _TIME, _BYTES, _DECIMAL, _I = b"SVtFATxDI"
 
@@ -424,7 +426,7 @@ def short_text(text: str, what: str) -> bytes:
         raw = _utf8(text)
     if len(raw) > 255:
         raise EncodeError(f"{what} is longer than the 255 bytes that AMQP allows: {text[:40]!r}…")
-    return bytes([len(raw)]) + raw
+    return OCTETS[len(raw)] + raw
 
 
 _KWARGSREPR: Final = _prefix("kwargsrepr") + b"S"
