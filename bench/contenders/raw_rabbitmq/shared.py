@@ -12,9 +12,11 @@ PREFETCH, BATCH, WINDOW = 1_000, 100, 1_000
 
 BODY = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 TASK = "bench.contenders.raw_rabbitmq.app.noop"
+#: In the order in which ours and Celery write them, by which our own connection knows them.
 HEADERS = {
     "lang": "py",
     "task": TASK,
+    "id": "",
     "shadow": None,
     "eta": None,
     "expires": None,
@@ -22,6 +24,7 @@ HEADERS = {
     "group_index": None,
     "retries": 0,
     "timelimit": [None, None],
+    "root_id": "",
     "parent_id": None,
     "argsrepr": "()",
     "kwargsrepr": "{}",
