@@ -42,7 +42,7 @@ class StampingVisitor(ABC):
         ...         return {"tenant": 7}
         >>> sig = Signature("proj.add", (2, 2))
         >>> sig.stamp(Tenant()).options
-        {'stamped_headers': ['tenant'], 'tenant': 7}
+        {'tenant': 7, 'stamped_headers': ['tenant']}
     """
 
     def on_group_start(self, group: group, **headers: Any) -> dict[str, Any]:
