@@ -260,14 +260,9 @@ def main() -> None:
         return
     from tests.servers import RabbitServer
 
-    from bench.contender import Contender
-    from bench.environments import python_of
+    from bench.environments import python_with
 
-    python = python_of(
-        Contender(
-            "AMQP clients", REQUIREMENTS, "bench.amqp-clients.app", "rabbitmq", frozenset(), "", lambda *_: []
-        )
-    )
+    python = python_with("amqp-clients", REQUIREMENTS)
     server = RabbitServer()
     try:
         report(compare(python, server.url, options.count, options.rounds), options.rounds)

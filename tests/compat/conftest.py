@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.compat.asking import ask
 from tests.faults import control
 from tests.faults.harness import ROOT, Journal, Node, environment
 
@@ -71,16 +71,7 @@ def journal(tmp_path: Path, env: dict[str, str]) -> Journal:
 @pytest.fixture
 def peer(celery_python: str, env: dict[str, str]) -> Callable[..., Any]:
     """Runs one scenario of Celery's client and returns what it saw."""
-
-    def run(scenario: str, *arguments: object) -> Any:
-        done = subprocess.run(
-            [celery_python, str(ROOT / "tests" / "compat" / "peer.py"), scenario, *map(str, arguments)],
-            env={**env, "PYTHONPATH": ""}, capture_output=True, text=True, timeout=90, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return run
+    return partial(ask, celery_python, "peer.py", env={**env, "PYTHONPATH": ""})
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Celery's SQL result store, used by Celery's own interpreter: one scenario from argv, one JSON line out.
 
-Knows nothing of this repository.
+Knows nothing of this repository. ``sql_peer.py URL SCENARIO [WORD…]``.
 """
 
 import json
@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from celery import Celery, states
 from celery.exceptions import Retry, TaskRevokedError
 from celery.result import AsyncResult, GroupResult
+from results_peer import Request, read, save_group
 
-url = sys.argv[2]
+url, scenario, *words = sys.argv[1:]
 app = Celery("peer", broker="memory://", backend=f"db+{url}")
 
 EXTENDED = (
@@ -22,30 +23,23 @@ EXTENDED = (
 )
 
 
-class Request:
-    """What a worker knows of the call whose result it stores."""
-
-    def __init__(self, children=()):
-        self.id, self.task, self.args, self.kwargs = "id", "proj.add", (1, 2), {"a": datetime(2030, 1, 2)}
-        self.hostname, self.retries, self.delivery_info = "celery@w1", 2, {"routing_key": "fast"}
-        self.children = [AsyncResult(each, app=app) for each in children]
-        self.root_id = self.parent_id = self.group = self.errbacks = self.chord = None
-        self.ignore_result = False
+def request(*children):
+    return Request(app, children, args=(1, 2), kwargs={"a": datetime(2030, 1, 2)})
 
 
 def write():
     """Rows of every state, as this version writes them."""
-    app.conf.result_extended = sys.argv[3] == "extended"
+    app.conf.result_extended = words == ["extended"]
     store = app.backend.store_result
-    store("success", {"x": [1, "ü"]}, states.SUCCESS, request=Request(["child-1", "child-2"]))
+    store("success", {"x": [1, "ü"]}, states.SUCCESS, request=request("child-1", "child-2"))
     store("date", datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC), states.SUCCESS)
     store("none", None, states.SUCCESS)
-    store("failure", ValueError("bad", 3), states.FAILURE, traceback="the traceback", request=Request())
+    store("failure", ValueError("bad", 3), states.FAILURE, traceback="the traceback", request=request())
     store("retry", Retry("again", ValueError("first")), states.RETRY, traceback="text")
     store("revoked", TaskRevokedError("revoked"), states.REVOKED)
-    store("started", {"pid": 1, "hostname": "w1"}, states.STARTED, request=Request())
+    store("started", {"pid": 1, "hostname": "w1"}, states.STARTED, request=request())
     store("progress", {"done": 5}, "PROGRESS")
-    GroupResult("group", [AsyncResult("success", app=app), AsyncResult("failure", app=app)], app=app).save()
+    save_group(app)
     return True
 
 
@@ -56,7 +50,7 @@ def old():
     kind = {"bytes": "BYTEA" if pg else "BLOB"}
     number = "id INTEGER PRIMARY KEY" + ("" if pg else " AUTOINCREMENT")
     when = "TIMESTAMP" if pg else "DATETIME"
-    more = EXTENDED.format(**kind) if sys.argv[3] == "extended" else ""
+    more = EXTENDED.format(**kind) if words == ["extended"] else ""
     with engine.begin() as connection:
         if pg:
             connection.execute(sa.text("CREATE SEQUENCE task_id_sequence"))
@@ -115,31 +109,18 @@ def old():
     return True
 
 
-def read():
+def read_rows():
     """What Celery makes of rows that somebody else wrote."""
     app.conf.result_extended = True
-    found = {}
-    for task_id in sys.argv[3:]:
-        result = app.AsyncResult(task_id)
-        found[task_id] = {
-            "state": result.state,
-            "result": repr(result.result),
-            "traceback": result.traceback,
-            "children": [child.id for child in result.children or []],
-            "done": result.date_done and str(result.date_done)[:10],
-            "call": [result.name, result.args, result.kwargs, result.worker, result.retries, result.queue],
-        }
-    group = app.GroupResult.restore("group")
-    found["group"] = group and [each.id for each in group.results]
-    return found
+    return read(app, words)
 
 
 def raw():
     """The column `result` of a row, as it stands."""
     with sa.create_engine(url).connect() as connection:
         query = sa.text("SELECT result FROM celery_taskmeta WHERE task_id = :i")
-        return bytes(connection.execute(query, {"i": sys.argv[3]}).scalar()).hex()
+        return bytes(connection.execute(query, {"i": words[0]}).scalar()).hex()
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]]()))
+    print(json.dumps({"write": write, "old": old, "read": read_rows, "raw": raw}[scenario]()))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.contender import Contender
-from bench.environments import python_of
+from bench.environments import python_with
+from tests.compat.asking import ask
 from tests.faults.harness import ROOT, Journal, Node, environment
 
 from celeriac import Celeriac
@@ -28,10 +27,7 @@ CALL = ["proj.add", [1, 2], {"a": 1}, "celery@w1", 2, "fast"]
 def sql_python() -> str:
     """The interpreter of a virtual environment with Celery 5.7 and its SQL store, made on first use."""
     requirements = ("celery[redis]==5.7.0", "sqlalchemy>=2", "psycopg[binary]>=3.2", "pymysql")
-    peer = Contender(
-        "celery-sql", requirements, "tests.compat-celery-sql.app", "redis", frozenset(), "", lambda *_: []
-    )
-    return str(python_of(peer))
+    return str(python_with("compat-celery-sql", requirements))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -46,16 +42,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def peer(sql_python: str, database: str) -> Callable[..., Any]:
     """Runs one scenario of Celery's and returns what it saw."""
-
-    def run(scenario: str, *arguments: str) -> Any:
-        done = subprocess.run(
-            [sql_python, str(ROOT / "tests" / "compat" / "sql_peer.py"), scenario, database, *arguments],
-            env={"PYTHONPATH": "", "TZ": "UTC"}, capture_output=True, text=True, timeout=90, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return run
+    return partial(ask, sql_python, "sql_peer.py", database)
 
 
 @pytest.fixture
@@ -72,18 +59,18 @@ def app(database: str) -> Iterator[Celeriac]:
 def test_their_rows_are_read(peer: Callable[..., Any], app: Celeriac, layout: str) -> None:
     peer("write", layout)
     found = {name: app.AsyncResult(name) for name in IDS}
-    assert found["success"].get(timeout=5) == {"x": [1, "ü"]}
+    assert found["success"].get(timeout=30) == {"x": [1, "ü"]}
     assert [child.id for child in found["success"].children or []] == ["child-1", "child-2"]
     assert found["success"].date_done is not None
     assert abs((found["success"].date_done - datetime.now(UTC)).total_seconds()) < 60
-    assert found["date"].get(timeout=5) == datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-    assert found["none"].get(timeout=5) is None
+    assert found["date"].get(timeout=30) == datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert found["none"].get(timeout=30) is None
     with pytest.raises(ValueError, match="bad"):
-        found["failure"].get(timeout=5)
+        found["failure"].get(timeout=30)
     assert found["failure"].traceback == "the traceback"
     assert (found["retry"].state, found["retry"].date_done) == ("RETRY", None)
     with pytest.raises(TaskRevokedError):
-        found["revoked"].get(timeout=5)
+        found["revoked"].get(timeout=30)
     assert (found["started"].state, found["started"].result) == ("STARTED", {"pid": 1, "hostname": "w1"})
     assert (found["progress"].state, found["progress"].result) == ("PROGRESS", {"done": 5})
     group = GroupResult.restore("group", app=app)
@@ -105,15 +92,15 @@ def test_rows_of_older_versions_are_read_without_running_them(
 ) -> None:
     peer("old", layout)
     when = datetime(2030, 1, 2, tzinfo=UTC)
-    assert app.AsyncResult("success").get(timeout=5) == {"x": [1, "ü"], "when": when}
+    assert app.AsyncResult("success").get(timeout=30) == {"x": [1, "ü"], "when": when}
     assert app.AsyncResult("success").date_done == datetime(2026, 1, 2, tzinfo=UTC)
-    assert app.AsyncResult("none").get(timeout=5) is None
+    assert app.AsyncResult("none").get(timeout=30) is None
     with pytest.raises(ValueError, match="bad"):
-        app.AsyncResult("failure").get(timeout=5)
+        app.AsyncResult("failure").get(timeout=30)
     with pytest.raises(KeyError, match="k"):
-        app.AsyncResult("exception").get(timeout=5)
+        app.AsyncResult("exception").get(timeout=30)
     with pytest.raises(DecodeError, match=r"sys\.exit"):
-        app.AsyncResult("evil").get(timeout=5)
+        app.AsyncResult("evil").get(timeout=30)
     group = GroupResult.restore("group", app=app)
     assert group is not None
     assert [each.id for each in group.results] == ["success"]
@@ -156,7 +143,7 @@ def test_our_rows_are_read_by_celery(peer: Callable[..., Any], app: Celeriac) ->
     check(seen)
     assert seen["success"]["children"] == ["child-1"]
     assert seen["success"]["call"] == CALL
-    assert app.AsyncResult("success").get(timeout=5) == {"x": [1, "ü"]}
+    assert app.AsyncResult("success").get(timeout=30) == {"x": [1, "ü"]}
 
 
 @pytest.mark.parametrize("layout", ["plain", "extended"])
@@ -165,7 +152,7 @@ def test_our_rows_in_tables_of_older_versions(peer: Callable[..., Any], app: Cel
     peer("old", layout)
     fill(app)
     assert peer("raw", "success").startswith("80")
-    assert app.AsyncResult("success").get(timeout=5) == {"x": [1, "ü"]}
+    assert app.AsyncResult("success").get(timeout=30) == {"x": [1, "ü"]}
     assert app.AsyncResult("success").args == ([1, 2] if layout == "extended" else None)
     seen = peer("read", *IDS)  # adds the columns it misses
     check(seen)
@@ -212,8 +199,8 @@ def test_both_workers_store_what_our_client_waits_for(
     with Node(env, "-c", "2", "-Q", "faults", **options):
         assert app.send_task("add", (2, 3)).get(timeout=40) == 5
         with pytest.raises(ValueError, match="no way"):
-            app.send_task("fail", ("no way",)).get(timeout=20)
-        assert app.send_task("flaky", ("peer",), {"until": 2, "countdown": 0}).get(timeout=20) == 2
+            app.send_task("fail", ("no way",)).get(timeout=30)
+        assert app.send_task("flaky", ("peer",), {"until": 2, "countdown": 0}).get(timeout=30) == 2
         many = [app.send_task("add", (number, 1)) for number in range(50)]
-        assert [result.get(timeout=20) for result in many] == list(range(1, 51))
+        assert [result.get(timeout=30) for result in many] == list(range(1, 51))
     app.close()

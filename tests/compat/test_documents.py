@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
-from bench.contender import Contender
-from bench.environments import python_of
-from tests.faults.harness import ROOT
+from bench.environments import python_with
+from tests.compat.asking import ask
 
 from celeriac import Celeriac
 from celeriac.backends.base import StoredResult
@@ -30,11 +29,7 @@ def document_python() -> str:
     Its Elasticsearch store does not run with version 9 of the client.
     """
     requirements = ("celery==5.7.0", "pymongo>=4.9", "boto3>=1.34", "elasticsearch>=8.12,<9")
-    peer = Contender(
-        "celery-documents", requirements, "tests.compat-celery-documents.app", "redis", frozenset(), "",
-        lambda *_: [],
-    )  # fmt: skip
-    return str(python_of(peer))
+    return str(python_with("compat-celery-documents", requirements))
 
 
 class Place(NamedTuple):
@@ -77,18 +72,9 @@ def place(request: pytest.FixtureRequest) -> Place:
 @pytest.fixture
 def peer(document_python: str, place: Place) -> Callable[..., Any]:
     """Runs one scenario of Celery's and returns what it saw."""
-
-    def run(scenario: str, *arguments: str) -> Any:
-        script = str(ROOT / "tests" / "compat" / "document_peer.py")
-        command = [document_python, "-W", "ignore", script, scenario, place.theirs, json.dumps(place.conf)]
-        done = subprocess.run(
-            [*command, *arguments], env={"PYTHONPATH": "", "TZ": "UTC"}, capture_output=True, text=True,
-            timeout=110, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return run
+    return partial(
+        ask, document_python, "document_peer.py", place.theirs, json.dumps(place.conf), timeout=110
+    )
 
 
 @pytest.fixture

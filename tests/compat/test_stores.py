@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.contender import Contender
-from bench.environments import python_of
+from bench.environments import python_with
+from tests.compat.asking import BARE, ask
 from tests.conftest import provided
 from tests.faults.harness import ROOT
 from tests.servers import MemcachedServer
@@ -35,9 +33,7 @@ def stores_python() -> str:
         "click",
         "msgspec",
     )
-    name = "tests.compat-celery-stores.app"
-    peer = Contender("celery-stores", requirements, name, "memory", frozenset(), "", lambda *_: [])
-    return str(python_of(peer))
+    return str(python_with("compat-celery-stores", requirements))
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +60,8 @@ def peer(stores_python: str, tmp_path: Path) -> Callable[..., Any]:
     """Runs one scenario of the peer's and returns what it saw."""
 
     def run(scenario: str, url: str) -> Any:
-        path = str(ROOT / "src") if scenario == "django" else ""
-        done = subprocess.run(
-            [stores_python, str(ROOT / "tests" / "compat" / "store_peer.py"), scenario, url, str(tmp_path)],
-            env={"PYTHONPATH": path, "TZ": "UTC"}, capture_output=True, text=True, timeout=90, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        env = {**BARE, "PYTHONPATH": str(ROOT / "src")} if scenario == "django" else BARE
+        return ask(stores_python, "store_peer.py", scenario, url, tmp_path, env=env)
 
     return run
 
@@ -84,13 +75,13 @@ def app(url: str) -> Iterator[Celeriac]:
 
 def test_theirs_are_read(peer: Callable[..., Any], url: str, app: Celeriac) -> None:
     peer("write", url)
-    assert app.AsyncResult("success").get(timeout=5) == {"x": [1, "\u00fc"]}
+    assert app.AsyncResult("success").get(timeout=30) == {"x": [1, "\u00fc"]}
     assert app.AsyncResult("started").info == {"pid": 1}
     with pytest.raises(ValueError, match="bad"):
-        app.AsyncResult("failure").get(timeout=5)
+        app.AsyncResult("failure").get(timeout=30)
     assert app.AsyncResult("failure").traceback == "text"
-    assert [app.AsyncResult(f"many-{n}").get(timeout=5) for n in range(50)] == list(range(50))
-    assert GroupResult.restore("group", app=app).get(timeout=5) == [{"x": [1, "\u00fc"]}]
+    assert [app.AsyncResult(f"many-{n}").get(timeout=30) for n in range(50)] == list(range(50))
+    assert GroupResult.restore("group", app=app).get(timeout=30) == [{"x": [1, "\u00fc"]}]
 
 
 def test_ours_are_read_there(peer: Callable[..., Any], url: str, app: Celeriac) -> None:

@@ -15,8 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import redis
-from bench.contender import Contender
-from bench.environments import python_of
+from bench.environments import python_with
 from tests.faults.harness import ROOT, Journal, Node, environment
 from tests.faults.storm import Findings, Storm
 from tests.faults.stream import Produced
@@ -34,11 +33,7 @@ CONF = {
 
 def celery_python() -> str:
     """The interpreter of a virtual environment with Celery 5.7, made on first use."""
-    requirements = ("celery[redis,msgpack,yaml]==5.7.0",)
-    peer = Contender(
-        "celery", requirements, "tests.compat-celery.app", "redis", frozenset(), "", lambda *_: []
-    )
-    return str(python_of(peer))
+    return str(python_with("compat-celery", ("celery[redis,msgpack,yaml]==5.7.0",)))
 
 
 def celery_storm(
