@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.conformance.outages import says_and_survives_outages
 from tests.conftest import provided
 from tests.servers import MemcachedServer
 
 from celeriac import Celeriac
 from celeriac.backends.base import StoredResult
 from celeriac.conformance import ChordContract, ResultBackendContract
-from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.exceptions import ImproperlyConfigured
 
 pytest.importorskip("pymemcache")
 
@@ -71,21 +72,7 @@ def test_a_result_that_is_too_large_becomes_a_failure_and_the_others_are_stored(
 def test_a_restart_of_the_server_is_survived_and_an_outage_is_said() -> None:
     with provided(MemcachedServer) as server:
         backend = MemcachedBackend(server.url, {"cache_backend_options": {"timeout": 0.5}})
-        backend.store([StoredResult("a", b"1", 60)])
-        server.kill()
-        with pytest.raises(OperationalError, match=f"memcached at 127.0.0.1:{server.port}"):
-            backend.load(["a"])
-        server.start()
-        backend.store([StoredResult("b", b"2", 60)])
-        assert backend.load(["a", "b"]) == {"b": b"2"}
-        server.kill()
-        server.start()
-        assert backend.load(["b"]) == {}  # over a connection that was lost meanwhile
-        server.freeze()
-        with pytest.raises(OperationalError, match="timed out"):
-            backend.load(["b"])
-        server.thaw()
-        backend.close()
+        says_and_survives_outages(backend, server, f"memcached at 127.0.0.1:{server.port}")
 
 
 @pytest.mark.parametrize("task_id", ["a b", "x" * 400, "h\u00e9", "../etc/passwd", "line\r\nbreak", "\ud800"])

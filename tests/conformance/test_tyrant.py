@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.conformance.outages import says_and_survives_outages
 from tests.servers import TyrantServer
 
 from celeriac import Celeriac
 from celeriac.backends.base import StoredResult
 from celeriac.backends.tyrant import TyrantBackend
 from celeriac.conformance import ChordContract, ResultBackendContract
-from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.exceptions import ImproperlyConfigured
 
 
 @pytest.fixture(scope="module")
@@ -71,20 +72,7 @@ def test_what_has_expired_is_deleted_hour_by_hour(url: str, monkeypatch: pytest.
 def test_an_outage_is_said_and_survived() -> None:
     with TyrantServer() as server:
         backend = TyrantBackend(server.url, {"socket_timeout": 0.5})
-        backend.store([StoredResult("a", b"1", 60)])
-        server.kill()
-        with pytest.raises(OperationalError, match=f"tyrant://127.0.0.1:{server.port} cannot be reached"):
-            backend.load(["a"])
-        server.start()
-        backend.store([StoredResult("b", b"2", 60)])
-        server.kill()
-        server.start()
-        assert backend.load(["b"]) == {}  # over a connection that was lost meanwhile
-        server.freeze()
-        with pytest.raises(OperationalError, match="timed out"):
-            backend.load(["b"])
-        server.thaw()
-        backend.close()
+        says_and_survives_outages(backend, server, f"tyrant://127.0.0.1:{server.port}")
 
 
 def test_the_address_may_be_in_settings() -> None:

@@ -8,28 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from celeriac.transport.bells import ring
 from celeriac.transport.bulk import values
+from celeriac.transport.documents import Document
 from celeriac.transport.sqlite import Connection, Database
 from celeriac.utils.batches import batches
 
-__all__ = ["Document", "News", "get", "put", "tell"]
+__all__ = ["News", "get", "put", "tell"]
 
 #: Ids that one ring carries; a datagram has to stay well below the system's limit.
 _PER_RING = 500
-
-
-class Document(Protocol):
-    """What `StoredResult` is; `ttl` in seconds, None for ever."""
-
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def document(self) -> bytes: ...
-    @property
-    def ttl(self) -> float | None: ...
 
 
 class News(NamedTuple):

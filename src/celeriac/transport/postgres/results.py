@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final
 
+from celeriac.transport.documents import Document
 from celeriac.transport.postgres.link import Link
 from celeriac.transport.postgres.url import Server
 from celeriac.transport.postgres.values import Param, byteas, float8s, name_key
 
-__all__ = ["Document", "ResultTable", "arguments", "mark"]
+__all__ = ["ResultTable", "arguments", "mark"]
 
 _PUT: Final = "SELECT {s}store($1, $2, $3)"
 #: The same for documents that nobody has changed since they were seen ($4; NULL: there was none).
@@ -44,17 +45,6 @@ _GET: Final = """
     SELECT key, document FROM {s}result
     WHERE key = ANY($1) AND (expires IS NULL OR expires > clock_timestamp())"""
 _FORGET: Final = "DELETE FROM {s}result WHERE key = ANY($1)"
-
-
-class Document(Protocol):
-    """What `StoredResult` is; `ttl` in seconds, None for ever."""
-
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def document(self) -> bytes: ...
-    @property
-    def ttl(self) -> float | None: ...
 
 
 def arguments(batch: Sequence[Document]) -> tuple[Param, Param, Param]:
