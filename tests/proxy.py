@@ -151,13 +151,17 @@ class Proxy:
                 if swallow.is_set():
                     self.dropped.set()
                     break
-                if self.dribble:
-                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    for at in range(len(data)):
-                        client.sendall(data[at : at + 1])
-                else:
-                    client.sendall(data)
+                with contextlib.suppress(OSError):  # nobody listens any more: what was held is answered yet
+                    self._answer(client, data)
         _reset(client)
+
+    def _answer(self, client: socket.socket, data: bytes) -> None:
+        if not self.dribble:
+            client.sendall(data)
+            return
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(len(data)):
+            client.sendall(data[at : at + 1])
 
 
 def _reset(sock: socket.socket) -> None:

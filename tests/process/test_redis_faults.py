@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final
 
 import pytest
 from tests.proxy import Proxy
@@ -14,12 +16,16 @@ from tests.servers import RedisServer
 
 from celeriac.backends.base import StoredResult
 from celeriac.backends.redis import RedisBackend
+from celeriac.brokers.alike import Alike, Draft
 from celeriac.brokers.base import ConsumerSpec, Outgoing
-from celeriac.brokers.redis import RedisBroker
+from celeriac.brokers.redis import RedisBroker, bulk
 from celeriac.brokers.redis.consumer import RedisConsumer
 from celeriac.conformance.kit import ack, ids, message, out, until
-from celeriac.exceptions import OperationalError
+from celeriac.exceptions import EncodeError, OperationalError
+from celeriac.wire.pattern import Pattern
+from celeriac.wire.protocol import write
 
+PLACE: Final = ("celery", "", "", 0, None, None)
 _names = itertools.count(1)
 Connect = Callable[..., RedisBroker]
 
@@ -91,6 +97,86 @@ def test_a_late_publish_of_a_dead_connection_is_not_stored_again(
     assert proxy.held.is_set()
     proxy.let_go()
     assert looker.depth("celery") == 2
+
+
+def alike(count: int, end: Callable[[], object] = object) -> Alike:
+    """Calls of one task; `end()` is called while the last is written."""
+    made = partial(write, name="t", routing_key="celery")
+
+    class Last(Pattern):
+        def envelope(self, *call: Any) -> bytes:
+            end()
+            return super().envelope(*call)
+
+    pattern = Pattern(made)
+    drafts = [Draft(pattern, f"{n}", (n,), None, n) for n in range(count - 1)]
+    return Alike([*drafts, Draft(Last(made), f"{count - 1}", (), None, None)], PLACE)
+
+
+@pytest.mark.parametrize(
+    ("count", "word"),
+    [(20, b"EVALSHA"), *((bulk.LONG, word) for word in (b"WATCH", b"SET", b"LPUSH", b"EXEC"))],
+)
+def test_calls_that_are_alike_are_stored_once_when_a_reply_was_lost(
+    proxy: Proxy, server: RedisServer, connect: Connect, count: int, word: bytes
+) -> None:
+    broker, looker = connect(proxy.url), connect(server.url)
+    broker.publish([out("first")])
+    proxy.drop_reply(word)
+    broker.publish(alike(count))
+    assert proxy.dropped.is_set()
+    assert ids(looker.browse("celery", 10_000)) == ["first", *(f"{n}" for n in range(count))]
+
+
+@pytest.mark.parametrize(("count", "word"), [(20, b"EVALSHA"), (bulk.LONG, b"EXEC")])
+def test_calls_that_are_alike_are_not_stored_again_by_a_late_try(
+    proxy: Proxy, server: RedisServer, connect: Connect, count: int, word: bytes
+) -> None:
+    broker, looker = connect(proxy.url), connect(server.url)
+    broker.publish([out("first")])
+    proxy.hold(word)
+    broker.publish(alike(count))
+    assert proxy.held.is_set()
+    proxy.let_go()
+    assert looker.depth("celery") == 1 + count
+
+
+def test_of_two_tries_that_meet_one_is_stored(server: RedisServer, connect: Connect) -> None:
+    """The late try of a connection that was given up ends while the second writes."""
+    broker = connect(server.url)
+    count = bulk.LONG
+    deadline = time.monotonic() + 20
+    links = [broker._pool.open(b"", deadline) for _ in range(2)]
+    late = partial(bulk.store, alike(count), b"a-producer", b"celery", 7, links[0], deadline)
+    bulk.store(alike(count, late), b"a-producer", b"celery", 7, links[1], deadline)
+    assert broker.depth("celery") == count
+    bulk.store(alike(count), b"a-producer", b"celery", 8, links[1], deadline)
+    assert broker.depth("celery") == 2 * count
+    for link in links:
+        link.close()
+
+
+@pytest.mark.parametrize("count", [bulk.LONG - 1, 10 * bulk.LONG])
+def test_nothing_is_stored_when_one_cannot_be_written(
+    server: RedisServer, connect: Connect, count: int
+) -> None:
+    broker = connect(server.url)
+
+    def fails() -> None:
+        raise EncodeError("an argument that nobody can write")
+
+    with pytest.raises(EncodeError):
+        broker.publish(alike(count, fails))
+    assert broker.depth("celery") == 0
+    broker.publish(alike(count))
+    assert broker.depth("celery") == count
+
+
+def test_a_queue_that_is_no_list_refuses_a_long_batch(server: RedisServer, connect: Connect) -> None:
+    broker = connect(server.url)
+    server.send("SET", "celery", b"text")
+    with pytest.raises(OperationalError, match="WRONGTYPE"):
+        broker.publish(alike(bulk.LONG))
 
 
 def test_an_exchange_whose_reply_was_lost_hands_out_what_it_took(

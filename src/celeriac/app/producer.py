@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celeriac import _state, signals
+from celeriac.app.alike import MANY, gathered
 from celeriac.app.chords import openings
 from celeriac.app.followups import followups, next_try
 from celeriac.app.ids import local as _local
@@ -25,11 +26,13 @@ from celeriac.app.options import LIGHT, Prepared, fields_of, patience
 from celeriac.app.queues import declarations
 from celeriac.app.routes import Destination
 from celeriac.app.stack import Running, current_parent
+from celeriac.brokers.alike import Alike, Draft
 from celeriac.brokers.base import Outgoing
 from celeriac.exceptions import ImproperlyConfigured
-from celeriac.utils.bulk import Composed, collector_paused
+from celeriac.utils.bulk import collector_paused
 from celeriac.utils.identity import uuids
 from celeriac.wire import json
+from celeriac.wire.pattern import Pattern
 from celeriac.wire.protocol import write
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from celeriac.wire.message import Message
     from celeriac.wire.protocol import Call
 
-__all__ = ["Plan", "Producer"]
+__all__ = ["Plan", "Producer", "Request"]
 
 _running = _state.running
 _before = signals.before_task_publish
@@ -55,7 +58,8 @@ _LIGHT_KEYS: Final = LIGHT.keys()
 #: Options that say how long publishing may take, and nothing of the message.
 _PATIENCE_KEYS: Final = {"timeout", "retry", "retry_policy"}
 
-_Request = tuple[str, Sequence[Any], Mapping[str, Any] | None, dict[str, Any], Any]
+#: One call: name, arguments, keyword arguments, options, and its task where that is known.
+Request = tuple[str, Sequence[Any], Mapping[str, Any] | None, dict[str, Any], Any]
 
 
 class Plan(NamedTuple):
@@ -169,9 +173,7 @@ class Producer:
         options: dict[str, Any],
     ) -> list[AsyncResult[Any]]:
         """Publish many calls of `task` in one batch."""
-        plan = task._plan
-        if plan is None or plan.producer is not self:
-            plan = self._plan(task)
+        plan = self._plan_of(task)
         timeout = patience(options, self.app.conf) if options else self.timeout
         with collector_paused():
             if (
@@ -188,19 +190,16 @@ class Producer:
                 self._publish(prepared, timeout, connection)
                 return [self._made(one.id, task) for one in prepared]
             self._listen()
-            make, place, reply_to = plan.write, plan.place, self.reply_to()
+            pattern = Pattern(partial(plan.write, reply_to=self.reply_to()))
             ids = list(uuids(len(calls)))
-
-            def some(part: slice) -> list[Outgoing]:
-                return [
-                    Outgoing(make(id=call_id, args=args, kwargs=kwargs or None, reply_to=reply_to), *place)
-                    for call_id, (args, kwargs) in zip(ids[part], calls[part], strict=True)
-                ]
-
-            if ids:
-                in_parts = self.broker.capabilities.in_parts
-                batch = Composed(len(ids), some) if in_parts else some(slice(None))
-                self.broker.publish(batch, timeout=timeout)
+            drafts = [
+                Draft(pattern, call_id, args, kwargs or None, None)
+                for call_id, (args, kwargs) in zip(ids, calls, strict=True)
+            ]
+            if drafts:
+                batch = Alike(drafts, plan.place)
+                can = self.broker.capabilities
+                self.broker.publish(batch if can.in_parts or can.envelopes else list(batch), timeout=timeout)
             return [self._made(call_id, task) for call_id in ids]
 
     def _made(self, call_id: str, task: Task[..., Any]) -> AsyncResult[Any]:
@@ -223,10 +222,30 @@ class Producer:
             TypeError: a task known here does not take the arguments it would get; nothing was sent.
         """
         with collector_paused():
-            sendings = list(sendings)
-            prepared = self._prepare_all(self._known(sendings, check=True))
-            self.start(sendings)
-            self._publish(prepared, self.timeout if timeout is None else timeout, connection)
+            sendings, seconds = list(sendings), self.timeout if timeout is None else timeout
+            batch = self._alike(sendings) if connection is None else None
+            if batch is None:
+                prepared = self._prepare_all(self._known(sendings, check=True))
+                self.start(sendings)
+                self._publish(prepared, seconds, connection)
+                return
+            if any(sending[4] for sending in sendings):  # chords that begin: not before all can be sent
+                batch.write()
+                self.start(sendings)
+            self._listen()
+            self.broker.publish(batch, timeout=seconds)
+
+    def _alike(self, sendings: Sequence[Sending]) -> Alike | None:
+        """`sendings` as a batch that this broker writes from patterns; None when they are looked at one by
+        one."""
+        if len(sendings) < MANY or _before.receivers or _after.receivers:
+            return None
+        if not self.broker.capabilities.envelopes:
+            return None
+        parent = current_parent()
+        if parent is not None and self.app.conf.task_inherit_parent_priority:
+            return None
+        return gathered(self._known(sendings, check=True), self._plan_of, self._shared(parent))
 
     def start(self, sendings: Iterable[Sending]) -> None:
         """Make the chords that begin with `sendings` known to their store."""
@@ -291,7 +310,7 @@ class Producer:
         )
         return Prepared(fields.message["id"], name, outgoing, destination, (args, kwargs), options)
 
-    def _known(self, sendings: Iterable[Sending], *, check: bool) -> Iterator[_Request]:
+    def _known(self, sendings: Iterable[Sending], *, check: bool) -> Iterator[Request]:
         """`sendings` with the tasks they name, as far as they are known here."""
         find = self.app.tasks.get
         for name, args, kwargs, options, _ in sendings:
@@ -305,14 +324,11 @@ class Producer:
                     args, kwargs = task._codec.dump(args, kwargs)
             yield name, args, kwargs, options, task
 
-    def _prepare_all(self, calls: Iterable[_Request]) -> list[Prepared]:
+    def _prepare_all(self, calls: Iterable[Request]) -> list[Prepared]:
         """Prepare many calls; those that differ in nothing but arguments and ids go by their task's plan."""
         parent = current_parent()
         heavy = parent is not None and self.app.conf.task_inherit_parent_priority
-        shared: dict[str, Any] = {"reply_to": self.reply_to()}
-        if parent is not None:
-            shared["root_id"] = parent[1].root_id or parent[1].id
-            shared["parent_id"] = parent[1].id
+        shared = self._shared(parent)
         prepared: list[Prepared] = []
         for name, args, kwargs, options, task in calls:
             plan = None if heavy or task is None or not options.keys() <= _LIGHT_KEYS else task._plan
@@ -329,6 +345,18 @@ class Producer:
             outgoing = Outgoing(plan.write(args=args, kwargs=kwargs or None, **fields), *plan.place)
             prepared.append(Prepared(call_id, name, outgoing, plan.destination, (args, kwargs), options))
         return prepared
+
+    def _shared(self, parent: Running | None) -> dict[str, Any]:
+        """What all messages hold that are made together, unless their options say otherwise."""
+        shared: dict[str, Any] = {"reply_to": self.reply_to()}
+        if parent is not None:
+            shared["root_id"] = parent[1].root_id or parent[1].id
+            shared["parent_id"] = parent[1].id
+        return shared
+
+    def _plan_of(self, task: Task[..., Any]) -> Plan:
+        plan = task._plan
+        return plan if plan is not None and plan.producer is self else self._plan(task)
 
     def _plan(self, task: Task[..., Any]) -> Plan:
         """Work out what all plain calls of `task` share."""

@@ -132,6 +132,7 @@ class Capabilities(NamedTuple):
     census: bool = True  # it can name all its queues, and count, time and purge what is in flight or delayed
     most_urgent: int = 0  # the priority that goes first
     in_parts: bool = False  # `publish` takes a long batch slice by slice, each of which may be made meanwhile
+    envelopes: bool = False  # `publish` stores an `Alike` whole or not at all, and need not see its messages
     transactional: bool = False  # `publish(connection=…)`: inside a transaction of the caller's
 
 

@@ -32,6 +32,7 @@ class SplitBroker:
         self.capabilities = reads._replace(
             atomic_settle=False,
             in_parts=writes.in_parts,
+            envelopes=writes.envelopes,
             transactional=writes.transactional,
             delay=writes.delay,
             priority=reads.priority and writes.priority,

@@ -39,6 +39,7 @@ from celeriac.exceptions import DecodeError, EncodeError
 __all__ = [
     "Envelope",
     "PlainEnvelope",
+    "compact",
     "decode_envelope",
     "decode_plain_envelope",
     "dumps",
@@ -376,7 +377,8 @@ class PlainEnvelope(msgspec.Struct, gc=False):
     headers: dict[str, Any] | None = None
 
 
-_encode_envelope: Final = msgspec.json.Encoder().encode
+#: A plain value as envelopes hold it: no spaces, UTF-8. Raises ValueError and the like beyond its limits.
+compact: Final[Callable[[Any], bytes]] = msgspec.json.Encoder().encode
 _decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
 _decode_plain_envelope: Final = msgspec.json.Decoder(PlainEnvelope).decode
 
@@ -390,7 +392,7 @@ def encode_envelope(
         EncodeError: a header or property cannot be written.
     """
     try:
-        return _encode_envelope(Envelope(body, content_encoding, content_type, headers, properties))
+        return compact(Envelope(body, content_encoding, content_type, headers, properties))
     except (TypeError, ValueError, OverflowError, RecursionError):
         # msgspec's limits are narrower than JSON's: integers beyond 64 bits, lone surrogates, own types
         return dumps(

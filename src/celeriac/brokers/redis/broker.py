@@ -48,7 +48,7 @@ class RedisBroker:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.server = parse(url, options)
         is_cluster = self.server.kind == "cluster"
-        self.capabilities = Capabilities(fanout=True, atomic_settle=not is_cluster)
+        self.capabilities = Capabilities(fanout=True, atomic_settle=not is_cluster, envelopes=True)
         self._pool = Pool(self.server)
         self._layout = Layout(options, db=self.server.db, is_cluster=is_cluster)
         self._routes = Routes(self._pool, self._layout)

@@ -1,8 +1,9 @@
 """Storing messages: script calls that are repeated until the deadline and applied once.
 
 1. The hot path: one message to one queue, now, on an idle link. It stands in `publish`, unfolded.
-2. Everything else: batches, delays, exchanges, fan-out; one trip. What is more than one script call is a
-   transaction (MULTI), so that a batch is stored whole or not at all; on a cluster, whole for each queue.
+2. Batches, delays, exchanges, fan-out; one trip. What is more than one script call is a transaction (MULTI),
+   so that a batch is stored whole or not at all; on a cluster, whole for each queue.
+3. Batches whose messages are alike; the long ones by `bulk.py`.
 
 A script call takes at most `CHUNK` messages: Lua copies its arguments, and large calls are slower for each
 message than many (measured: 128,000/s in calls of 10,000, 240,000/s in calls of 1,000).
@@ -12,17 +13,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from celeriac import failpoints
+from celeriac.brokers.alike import Alike
 from celeriac.brokers.base import Outgoing
+from celeriac.brokers.redis import bulk
 from celeriac.brokers.redis.keys import Layout, QueueKeys
+from celeriac.brokers.redis.refusals import check, forgotten
 from celeriac.brokers.redis.routes import Routes
 from celeriac.brokers.redis.scripts import PUBLISH
 from celeriac.brokers.redis.settling import due_of, mark_fanout, tells_due
 from celeriac.brokers.routing import unroutable
 from celeriac.exceptions import OperationalError
-from celeriac.transport.redis.link import LARGE, Link, Refused, ReplyError, pack, pack_large, refusal
+from celeriac.transport.redis.link import LARGE, Link, pack, pack_large
 from celeriac.transport.redis.pool import Channel, Pool
 from celeriac.wire import virtual
 
@@ -100,7 +105,27 @@ class Publisher:
                 finally:
                     self._pool.idle.append(channel)
                 return
-        self._publish_all(batch, deadline)
+        if type(batch) is Alike and batch and batch.destination[0] and not self._pool.is_cluster:
+            self._publish_alike(batch, deadline)
+        else:
+            self._publish_all(batch, deadline)
+
+    def _publish_alike(self, batch: Alike, deadline: float) -> None:
+        queue, _, _, priority = batch.destination[:4]
+        self._introduce(queue, deadline)
+        mark, listed = self._heads[queue, priority]
+        channel = self._pool.take(listed, deadline)
+        try:
+            channel.sequence += 1
+            if len(batch) < bulk.LONG:
+                words: list[bytes | int] = [channel.sequence, *batch.envelopes(slice(None))]
+                call = PUBLISH.packed((mark + channel.name, listed), words)
+                self._persist(channel, listed, [call], deadline)
+            else:
+                store = partial(bulk.store, batch, mark + channel.name, listed, channel.sequence)
+                self._pool.persist(channel, listed, store, deadline)
+        finally:
+            self._pool.give(channel)
 
     def _publish_all(self, batch: Sequence[Outgoing], deadline: float) -> None:
         batches, shouts = self._sort(batch, deadline)
@@ -123,12 +148,11 @@ class Publisher:
 
     def _persist(self, channel: Channel, key: bytes, calls: Sequence[bytes], deadline: float) -> None:
         def trip(link: Link, until: float) -> None:
-            replies = _errors(link.pipeline(calls, until))
-            if any(str(error).startswith("NOSCRIPT") for error in replies):
+            replies = link.pipeline(calls, until)
+            if forgotten(replies):
                 PUBLISH.load(link, until)
-                replies = _errors(link.pipeline(calls, until))
-            if replies:
-                raise _explain(refusal(replies[-1], link.where))
+                replies = link.pipeline(calls, until)
+            check(replies, link.where)
 
         self._pool.persist(channel, key, trip, deadline)
 
@@ -180,19 +204,3 @@ class Publisher:
     def forget(self) -> None:
         """Queues are introduced anew (somebody may have emptied the server)."""
         self._heads.clear()
-
-
-def _errors(replies: Sequence[Any]) -> list[ReplyError]:
-    """The errors among replies and, one level down, among those of a transaction."""
-    errors = [reply for reply in replies if type(reply) is ReplyError]
-    if isinstance(replies[-1], list):
-        errors += [reply for reply in replies[-1] if type(reply) is ReplyError]
-    return errors
-
-
-def _explain(error: OperationalError) -> OperationalError:
-    if isinstance(error, Refused) and error.code in ("OOM", "MISCONF"):
-        return Refused(
-            f"{error} The message was not stored. Free memory or disk on the Redis server.", error.code
-        )
-    return error

@@ -23,7 +23,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -188,15 +188,30 @@ class Link:
             else:
                 for command in commands:
                     self._send(command, deadline)
-            if failpoints.on:
-                failpoints.passed("sent", self.shut)
-            replies = [self._reply(deadline) for _ in commands]
-            if failpoints.on:
-                failpoints.passed("done", self.shut)
-            return replies
+            return self._replies(len(commands), deadline)
         except BaseException:
             self.close()
             raise
+
+    def stream(self, commands: Iterable[bytes], deadline: float) -> list[Any]:
+        """As `pipeline`, each command sent when it is made: the server reads while the next is written."""
+        try:
+            count = 0
+            for command in commands:
+                self._send(command, deadline)
+                count += 1
+            return self._replies(count, deadline)
+        except BaseException:  # whatever made the commands, too: the server forgets what it has of them
+            self.close()
+            raise
+
+    def _replies(self, count: int, deadline: float) -> list[Any]:
+        if failpoints.on:
+            failpoints.passed("sent", self.shut)
+        replies = [self._reply(deadline) for _ in range(count)]
+        if failpoints.on:
+            failpoints.passed("done", self.shut)
+        return replies
 
     def send(self, data: bytes, deadline: float) -> None:
         """Send only; the reply is fetched by `next`."""
