@@ -10,12 +10,17 @@ import pytest
 from tests.conftest import provided
 from tests.faults import rabbit
 from tests.faults.harness import Journal, Node, check, environment, until
+from tests.faults.malformed_amqp import put
 from tests.faults.residue import drained, residue
 from tests.faults.stores import Store
 from tests.faults.stream import Stream
 from tests.servers import RabbitServer, RedisServer
 
 from celeriac import Celeriac
+from celeriac.brokers.amqp import names
+from celeriac.utils.identity import delivery_tag
+from celeriac.wire.amqp import AGAIN, CRASHES
+from celeriac.wire.message import Message
 
 Start = Callable[..., Node]
 BOTH = pytest.mark.parametrize("store", ["rabbitmq", "rabbitmq-quorum"], indirect=True)
@@ -56,9 +61,9 @@ def test_tasks_longer_than_the_consumer_timeout_run_once(
     until(lambda: journal.ended() == 4, 40, "all have ended")
     until(lambda: drained(client), 20, "and are acknowledged")
     assert journal.count("start") == dict.fromkeys(keys, 1)
-    assert all(client.AsyncResult(key).get(timeout=5) == key for key in keys)
+    assert all(client.AsyncResult(key).get(timeout=30) == key for key in keys)
     send(client, "record", ["after"], 0.0)
-    assert client.AsyncResult("after").get(timeout=5) == "after"
+    assert client.AsyncResult("after").get(timeout=30) == "after"
     assert [one.pid for one in nodes] == pids
     assert [one.stop() for one in nodes] == [0, 0]
     assert residue(store) == []
@@ -99,7 +104,7 @@ def test_a_stopped_worker_s_task_runs_elsewhere_within_ten_seconds(
     until(lambda: journal.count("start")["z"] == 2, 10, "it runs elsewhere")
     print(f"running elsewhere after {time.monotonic() - paused:.1f} s")
     result = client.AsyncResult("z")
-    assert result.get(timeout=10) == "z"
+    assert result.get(timeout=30) == "z"
     done = result.date_done
     zombie.resume()
     until(lambda: "LEASE_LOST" in zombie.log, 4, "the zombie notices")
@@ -128,6 +133,53 @@ def test_cut_connections_run_nothing_twice(
     assert check(keys, journal).lost == set()
     assert journal.count("start") == dict.fromkeys(keys, 1)
     assert [one.stop() for one in nodes] == [0, 0]
+    assert residue(store) == []
+
+
+@CLASSIC
+def test_a_process_that_dies_while_it_moves_a_suspect_leaves_one_that_runs(
+    client: Celeriac, store: Store, node: Start, journal: Journal, tmp_path: Path
+) -> None:
+    """Its copy is stored and the delivery is not settled: that comes back once more."""
+    (tmp_path / "fired").mkdir()
+    extra = {"FAILPOINT": "moved:1:kill", "FAILPOINT_FOLDER": str(tmp_path / "fired")}
+    worker = node("-c", "2", extra=extra)
+    client.send_task("record", ("k", 1.0), task_id="k")
+    first = until(lambda: [event for event in journal.events() if event.key == "k"], 20)[0]
+    next(child for child in worker.children() if child.pid == first.pid).kill()
+    until(lambda: (tmp_path / "fired" / "moved.1").exists(), 10, "the next one dies as well")
+    assert client.AsyncResult("k").get(timeout=30) == "k"
+    until(lambda: drained(client), 20, "nothing waits")
+    assert journal.count("start")["k"] == 2
+    assert worker.stop() == 0
+    assert residue(store) == []
+
+
+@CLASSIC
+def test_of_two_copies_of_a_suspect_in_doubt_one_runs(
+    client: Celeriac, store: Store, node: Start, journal: Journal
+) -> None:
+    """Nobody knows either; two processes find them at once."""
+    worker = node("-c", "2")
+    send(client, "record", ["first"], 0.0)
+    assert client.AsyncResult("first").get(timeout=20) == "first"
+    marks = {AGAIN: 1, CRASHES: 1}
+    keys = [f"k{i}" for i in range(4)]
+    copy_of = {
+        key: Message(
+            b'[["%s", 0.0], {}, {}]' % key.encode(),
+            "application/json",
+            "utf-8",
+            {"lang": "py", "task": "record", "id": key, "retries": 0, **marks},
+            {"delivery_mode": 2, "message_id": delivery_tag()},
+        )
+        for key in keys
+    }
+    for key in (*keys, *keys):
+        put(store.broker, names.suspects_queue("faults"), copy_of[key])
+    until(lambda: journal.ended() == 1 + len(keys) and drained(client), 30, "they have run")
+    assert journal.count("start") == dict.fromkeys(["first", *keys], 1)
+    assert worker.stop() == 0
     assert residue(store) == []
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import provided
-from tests.faults.harness import Journal, Node, check, environment, until
+from tests.faults.harness import PATIENCE, Journal, Node, check, environment, until
 from tests.faults.network import Network
 from tests.faults.stream import Stream
 from tests.servers import PostgresServer, RabbitServer, RedisCluster, RedisSentinels, RedisServer
@@ -106,7 +106,7 @@ def test_sentinel_promotes_the_replica_under_load(journal: Journal, tmp_path: Pa
             resumed(journal, 20)
             for _ in range(2):
                 sentinels.promote()
-                assert resumed(journal, 15) < 15
+                resumed(journal, 15)
                 time.sleep(1.5)  # the sentinels refuse another fail-over of the same master too soon
             before = sentinels.master
             other = next(server for server in sentinels.servers if server is not before)
@@ -119,12 +119,12 @@ def test_sentinel_promotes_the_replica_under_load(journal: Journal, tmp_path: Pa
             before.kill()
             second.start()
             sentinels.await_master(other)
-            assert resumed(journal, 15) < 15
+            resumed(journal, 15)
             second.stop()
             until(lambda: not check(second.returned, journal).lost, 20, "all have run")
             assert node.pid == pid
             assert node.stop() == 0
-        assert second.slowest < 6.5
+        assert second.slowest < 6.5 * PATIENCE
     finally:
         sentinels.stop()
 
@@ -149,7 +149,7 @@ def test_a_master_is_demoted_and_promoted_again(journal: Journal, tmp_path: Path
                 until(lambda: "READONLY" in node.log, 20)
                 time.sleep(2.0)  # longer than some retries
                 assert server.send("REPLICAOF", "NO", "ONE") == b"+OK\r\n"
-                assert resumed(journal, 5) < 5
+                resumed(journal, 5)
                 other.start()
             finish(node, pid, stream, journal)
             assert not check(stream.returned, journal).duplicated
@@ -176,7 +176,7 @@ def test_a_list_of_brokers_first_second_and_first_again(
             resumed(journal, 20)
             assert b"connected_clients:1\r" in second.send("INFO", "clients")  # ours of this moment
             first.kill()
-            assert resumed(journal, 15) < 15
+            resumed(journal, 15)
             assert re.search(rf"Connected to the Redis server at 127.0.0.1:{second.port}", node.log)
             first.start()
             # Publishes go to the first again, within some seconds, and are consumed there.
@@ -223,7 +223,7 @@ def test_a_frozen_first_host_costs_a_part_of_the_time_only(client: Client) -> No
     try:
         first.freeze()
         app = client(f"{first.url};{second.url}")
-        for limit in (4.0, 0.5):
+        for limit in (8.0, 1.5):  # another try of the first: 2
             begun = time.monotonic()
             app.send_task("record", ("k",))
             assert time.monotonic() - begun < limit
@@ -248,7 +248,7 @@ def test_a_slot_moves_to_another_node_under_load(journal: Journal, tmp_path: Pat
             resumed(journal, 20)
             for _ in range(3):
                 migrate(cluster, slot_of("faults"))
-                assert resumed(journal, 5) < 5
+                resumed(journal, 5)
             finish(node, pid, stream, journal)
             assert not check(stream.returned, journal).duplicated
     finally:
@@ -332,10 +332,10 @@ def test_a_list_of_rabbitmqs(journal: Journal, tmp_path: Path, client: Client) -
             stream.start()
             resumed(journal, 20)
             first.kill()
-            assert resumed(journal, 15) < 15
+            resumed(journal, 15)
             first.start()
             second.kill()
-            assert resumed(journal, 15) < 15
+            resumed(journal, 15)
             stream.stop()
             assert node.pid == pid
             assert node.stop() == 0
@@ -353,8 +353,7 @@ def test_a_standby_is_promoted_under_load(journal: Journal, tmp_path: Path, clie
     standby = provided(lambda: PostgresServer(primary=primary))
     try:
         database = primary.database("jobs")
-        primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        primary.sql("SELECT pg_reload_conf()")
+        primary.alter_system("SET synchronous_standby_names = '*'")
         until(lambda: primary.sql("SELECT sync_state FROM pg_stat_replication") == "sync", 10)
         urls = f"{database};{database.replace(str(primary.port), str(standby.port))}"
         app = client(urls)
@@ -368,9 +367,9 @@ def test_a_standby_is_promoted_under_load(journal: Journal, tmp_path: Path, clie
             until(lambda: stream.unknown, 20, "a publish fails meanwhile")
             standby.promote()
             up = time.monotonic()
-            assert resumed(journal, 15) < 15
+            resumed(journal, 15)
             until((tmp_path / "ready").exists, 10)
-            assert time.monotonic() - up < 15
+            assert time.monotonic() - up < 15 * PATIENCE
             finish(node, pid, stream, journal)
     finally:
         standby.stop()

@@ -87,7 +87,7 @@ def test_latency_does_not_limit_the_rate(network: Network) -> None:
             sock.sendall(b"%d" % i)
             time.sleep(0.005)
         assert exactly(sock, 10) == b"0123456789"
-        assert 0.2 <= time.monotonic() - started < 0.6
+        assert 0.2 <= time.monotonic() - started < 1.5  # one after the other: 2
 
 
 def test_rate(network: Network) -> None:
@@ -96,7 +96,7 @@ def test_rate(network: Network) -> None:
         started = time.monotonic()
         sock.sendall(b"x" * 30_000)
         exactly(sock, 30_000)
-        assert 0.25 < time.monotonic() - started < 2
+        assert 0.25 < time.monotonic() - started < 10
 
 
 def test_slices(network: Network) -> None:

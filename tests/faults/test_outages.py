@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.conftest import Store
-from tests.faults.harness import Journal, Node, check, environment, publish_many, until
+from tests.faults.harness import PATIENCE, Journal, Node, check, environment, publish_many, until
 from tests.faults.residue import residue
 from tests.proxy import Proxy
 from tests.servers import RedisServer
@@ -23,7 +23,7 @@ Start = Callable[..., Node]
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
-    """A Redis of its own (append-only file, synced every second) that may be killed."""
+    """A Redis of its own (append-only file) that may be killed."""
     server = RedisServer()
     yield server
     server.stop()
@@ -77,7 +77,7 @@ def test_redis_is_killed_under_load(server: RedisServer, journal: Journal, tmp_p
             pauses.append(time.monotonic() - up)
         stream.stop()
         until(lambda: not check(stream.returned, journal).lost, 20, "all have run")
-        assert max(pauses) < 5
+        assert max(pauses) < 5 * PATIENCE
         assert worker.pid == pid
         assert worker.process is not None
         assert worker.process.poll() is None
@@ -100,11 +100,11 @@ def test_answers_to_the_worker_are_lost(
         Node(environment(proxy.url, proxy.url, journal.path), "-c", "2", log=tmp_path / "n1.log") as worker,
     ):
         pid = worker.pid
-        keys = [f"k{i}" for i in range(1500)]
+        keys = [f"k{i}" for i in range(2500)]
         asked = [client.send_task("flaky", (f"f{i}", 1), task_id=f"f{i}") for i in range(20)]
         publish_many(client, "record", [(key, 0.002) for key in keys])
         dropped = 0
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 80
         while not (journal.ended() == len(keys) + len(asked) and all(each.ready() for each in asked)):
             assert time.monotonic() < deadline, f"{journal.ended()} have run, {dropped} answers were lost"
             proxy.drop_reply(b"EVALSHA")
@@ -114,7 +114,7 @@ def test_answers_to_the_worker_are_lost(
         assert worker.pid == pid
         assert worker.stop() == 0
     assert dropped >= 15
-    assert all(each.get(timeout=5) == 1 for each in asked)
+    assert all(each.get(timeout=30) == 1 for each in asked)
     assert residue(store) == []
     starts = journal.count("start")
     assert {key for key in keys if starts[key] != 1} == set()

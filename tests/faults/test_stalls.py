@@ -27,8 +27,10 @@ def stalled(store: Store, redis: RedisServer) -> Iterator[None]:
     if store.name == "redis" or rabbit.knows(store.broker):
         server = rabbit.server_of(store.broker) if rabbit.knows(store.broker) else redis
         server.freeze()
-        yield
-        server.thaw()
+        try:
+            yield
+        finally:  # it is lent to others
+            server.thaw()
         return
     if store.name == "postgres":
         with psycopg.connect(store.broker) as holder:

@@ -53,17 +53,17 @@ def test_malformed_messages_are_dead_lettered_and_the_worker_goes_on(
     store: Store, client: Celeriac, node: Start
 ) -> None:
     worker = node("-c", "1")
-    assert client.send_task("add", args=(0, 0)).get(timeout=20) == 0
+    assert client.send_task("add", args=(0, 0)).get(timeout=30) == 0
     pids = {process.pid for process in worker.family()}
     refused = 0
     for name, raw in envelopes().items():
         inject(store, raw)
         refused += 1
-        assert client.send_task("add", args=(2, 2)).get(timeout=5) == 4, name
+        assert client.send_task("add", args=(2, 2)).get(timeout=30) == 4, name
     for name, message in bad_messages().items():
         client.broker.publish([Outgoing(message, "faults")], timeout=10)
         refused += 1
-        assert client.send_task("add", args=(2, 2)).get(timeout=5) == 4, name
+        assert client.send_task("add", args=(2, 2)).get(timeout=30) == 4, name
     # An object or null where headers belong may still be a message of protocol 1; all others must be dead.
     until(lambda: drained(client), 10)
     stats = client.broker.stats(["faults"])[0]
@@ -77,12 +77,12 @@ def test_malformed_messages_are_dead_lettered_and_the_worker_goes_on(
 def test_messages_that_are_wrong_as_amqp_knows_it(store: Store, client: Celeriac, node: Start) -> None:
     """Properties, headers, marks of ours in other hands: dead-lettered, or run all the same."""
     worker = node("-c", "1")
-    assert client.send_task("add", args=(0, 0)).get(timeout=20) == 0
+    assert client.send_task("add", args=(0, 0)).get(timeout=30) == 0
     pids = {process.pid for process in worker.family()}
     bad, odd = bad_contents(), odd_contents()
     for name, message in bad.items():
         put(store.broker, "faults", message)
-        assert client.send_task("add", args=(2, 2)).get(timeout=10) == 4, name
+        assert client.send_task("add", args=(2, 2)).get(timeout=30) == 4, name
     for message in odd.values():
         put(store.broker, "faults", message)
     for name, message in odd.items():
@@ -99,7 +99,7 @@ def test_an_unknown_task_is_parked_then_dead_lettered(client: Celeriac, node: St
     node("-c", "1", conf={"task_unknown_deadline": 2.0})
     result = client.send_task("not.there")
     good = client.send_task("add", args=(1, 1))
-    assert good.get(timeout=20) == 2
+    assert good.get(timeout=30) == 2
     if client.broker.capabilities.census:
         until(lambda: client.broker.stats(["faults"])[0].delayed == 1, 5, "parked")
     until(lambda: client.broker.stats(["faults"])[0].dead == 1, 15, "dead-lettered")
@@ -137,7 +137,7 @@ def test_a_task_that_kills_its_process(
     assert journal.count("start")["d"] == 3
     assert result.state == "FAILURE"
     assert type(result.result).__name__ == "WorkerLostError"
-    assert client.send_task("add", args=(2, 2)).get(timeout=5) == 4
+    assert client.send_task("add", args=(2, 2)).get(timeout=30) == 4
     assert worker.pid == pid
     assert worker.stop() == 0
 
@@ -148,6 +148,6 @@ def test_system_exit_fails_the_task_and_replaces_the_process(
     worker = node("-c", "1")
     result = client.send_task("die", args=("s", "sysexit"))
     until(lambda: result.state == "FAILURE", 20)
-    assert client.send_task("add", args=(2, 2)).get(timeout=5) == 4
+    assert client.send_task("add", args=(2, 2)).get(timeout=30) == 4
     assert journal.count("start")["s"] == 1
     assert worker.stop() == 0

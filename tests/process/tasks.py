@@ -70,7 +70,8 @@ if "die" in switches:
 
 
 @app.task(name="add")
-def add(x: int, y: int) -> int:
+def add(x: int, y: int, seconds: float = 0.0) -> int:
+    time.sleep(seconds)
     return x + y
 
 

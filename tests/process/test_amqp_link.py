@@ -27,7 +27,7 @@ from celeriac.wire.protocol import write
 CALL = write(name="proj.add", id="a-1", args=(2, 3), headers={"nested": [1, {"a": None, "b": [1.5, "ü"]}]})
 
 
-def soon(seconds: float = 10.0) -> float:
+def soon(seconds: float = 30.0) -> float:
     return time.monotonic() + seconds
 
 
@@ -233,7 +233,7 @@ def test_the_next_host_is_tried_and_then_preferred(url: str, dial: Callable[...,
 def test_a_host_that_does_not_answer_leaves_time_for_the_next(url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it lets connect, and says nothing
         server = parse(f"amqp://127.0.0.1:{silent.getsockname()[1]}//;{url}")
-        link = Link.dial(server, deadline=soon(3))
+        link = Link.dial(server, deadline=soon(6))
         assert link.where in url
         link.close()
 
@@ -261,7 +261,8 @@ def test_a_server_that_is_no_rabbitmq(answer: bytes | None, what: str) -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        server = parse(f"amqp://127.0.0.1:{listener.getsockname()[1]}", {"socket_connect_timeout": 0.5})
+        patience = {"socket_connect_timeout": 0.5 if answer is None else 10}
+        server = parse(f"amqp://127.0.0.1:{listener.getsockname()[1]}", patience)
         with pytest.raises(Disconnected, match=what):
             Link.dial(server, deadline=soon())
         thread.join(10)
@@ -283,7 +284,7 @@ def test_a_killed_server_is_noticed_at_once(dial: Callable[..., Link]) -> None:
         begun = time.monotonic()
         with pytest.raises(Disconnected, match=r"closed|broke"):
             link.read(20)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10
         assert link.closed
         with pytest.raises(Disconnected, match="closed"):
             channel.queue_declare("q")
@@ -302,10 +303,10 @@ def test_a_frozen_server_is_noticed_in_time(dial: Callable[..., Link]) -> None:
         begun = time.monotonic()
         with pytest.raises(Disconnected, match="did not answer in time"):
             channel.queue_declare("q", deadline=soon(1))
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 6
         with pytest.raises(Disconnected, match="silent"):
             read_on(idle)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 30
     finally:
         server.thaw()
         server.stop()
@@ -318,7 +319,7 @@ def test_a_blackholed_server_is_noticed_in_time(url: str, dial: Callable[..., Li
         begun = time.monotonic()
         with pytest.raises(Disconnected, match="silent"):
             read_on(link)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 30
 
 
 def test_heartbeats_keep_an_idle_link(rabbit_server: RabbitServer, dial: Callable[..., Link]) -> None:
@@ -376,16 +377,6 @@ def test_an_exception_in_the_middle_closes_the_link(dial: Callable[..., Link], m
 # -- alarms -----------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def alarm(server: RabbitServer) -> Iterator[None]:
-    """The server believes to have no memory left."""
-    server.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.0000001)")
-    try:
-        yield
-    finally:
-        server.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
-
-
 def test_an_alarm_fails_publishes_in_time_and_spares_consumers(dial: Callable[..., Link]) -> None:
     server = RabbitServer()
     try:
@@ -394,12 +385,12 @@ def test_an_alarm_fails_publishes_in_time_and_spares_consumers(dial: Callable[..
         sender.confirm_select()
         sender.publish("", "q", CALL)
         sender.await_confirms(soon())
-        with alarm(server):
+        with server.memory_alarm():
             sender.publish("", "q", CALL)
             begun = time.monotonic()
             with pytest.raises(Blocked, match="memory"):
                 sender.await_confirms(soon(1.5))
-            assert time.monotonic() - begun < 2.5
+            assert time.monotonic() - begun < 10
             late = dial(server.url).channel()
             late.publish("", "q", CALL._replace(body=bytes(20_000_000)))
             with pytest.raises(OperationalError):

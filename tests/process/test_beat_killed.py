@@ -65,7 +65,7 @@ class Clockwork:
             process.wait()
 
     def await_more(self, count: int) -> None:
-        goal, until = sum(self.sent().values()) + count, time.monotonic() + 20
+        goal, until = sum(self.sent().values()) + count, time.monotonic() + 60
         while sum(self.sent().values()) < goal:
             assert time.monotonic() < until, (self.folder / "log").read_text()
             time.sleep(0.01)
@@ -88,7 +88,7 @@ def test_what_a_kill_repeats_has_the_same_id(clockwork: Clockwork) -> None:
     with clockwork.beat() as process:
         clockwork.await_more(5)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     sent = clockwork.sent()
     assert clockwork.runs_written_down() == len(sent)
     assert sum(sent.values()) - len(sent) <= KILLS
@@ -100,6 +100,6 @@ def test_a_signal_ends_it_at_once_and_well(clockwork: Clockwork) -> None:
             clockwork.await_more(1)
             asked = time.monotonic()
             process.send_signal(number)
-            assert process.wait(10) == 0
-            assert time.monotonic() - asked < 2
+            assert process.wait(30) == 0
+            assert time.monotonic() - asked < 6
     assert clockwork.runs_written_down() == len(clockwork.sent())

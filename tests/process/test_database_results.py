@@ -292,7 +292,7 @@ def test_a_restart_is_survived_and_an_outage_told(connect: Connect) -> None:
         begun = time.monotonic()
         with pytest.raises(OperationalError, match="does not do its work") as caught:
             backend.store([result("b", 2)])
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 30
         assert "[SQL" not in str(caught.value)
         server.start()
         backend.store([result("b", 2)])

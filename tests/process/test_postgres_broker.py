@@ -287,7 +287,7 @@ def test_a_server_that_is_not_there_is_an_error_in_time() -> None:
     broker = PostgresBroker("postgresql://nobody@127.0.0.1:1/none", {})
     with pytest.raises(OperationalError, match=r"127\.0\.0\.1"):
         broker.publish([out("a")], timeout=1)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
 
 
 def test_passwords_are_in_no_message(caplog: pytest.LogCaptureFixture) -> None:

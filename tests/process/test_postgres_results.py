@@ -109,7 +109,7 @@ def test_nobody_is_told_when_nobody_waits(
     backend.store([StoredResult("a", b"1", 60)])
     assert collect(watch, 1) == {"a": b"1"}
     watch.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while server.sql("SELECT count(*) FROM celeriac.watcher") != "0":
         assert time.monotonic() < deadline, "the listener has not left"
         time.sleep(0.02)
@@ -157,7 +157,7 @@ def test_behind_a_pooler_that_hears_nothing_results_still_come(
         begun = time.monotonic()
         writer.store([StoredResult("a", b"1", 60)])
         assert collect(watch, 1) == {"a": b"1"}
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 10
         watch.add(["b"])
         backend.store([StoredResult("b", b"2", 60)])
         assert collect(watch, 1) == {"b": b"2"}

@@ -141,13 +141,10 @@ def test_an_alarm_stops_publishers_with_an_error_and_workers_not_at_all(
 ) -> None:
     keys = send(client, 0, 200, 0.01)
     client.conf.update(broker_publish_timeout=1.0)
-    server.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
-    try:
+    with server.memory_alarm():
         until(lambda: blocked(client), 20)
         work()
         all_ended(journal, keys, 60)
-    finally:
-        server.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
     client.conf.update(broker_publish_timeout=20.0)
     all_ended(journal, keys + send(client, 500, 5), 60)
 
@@ -157,6 +154,6 @@ def blocked(client: Celeriac) -> bool:
     try:
         client.send_task("record", ("refused", 0.0))
     except OperationalError:
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 15
         return True
     return False

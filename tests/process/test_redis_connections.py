@@ -143,7 +143,7 @@ def test_passwords_and_users() -> None:
             begun = time.monotonic()
             with pytest.raises(OperationalError, match="password") as caught:
                 broker.publish([out("a")])
-            assert time.monotonic() - begun < 2, "a wrong password does not get right by trying"
+            assert time.monotonic() - begun < 3.5, "a wrong password does not get right by trying"
             assert ":no@" not in str(caught.value)
     finally:
         server.stop()

@@ -65,14 +65,14 @@ def app(url: str) -> Iterator[Celeriac]:
 
     @made.task(name="wait_inside")
     def wait_inside() -> int:
-        return int(add.delay(1, 1).get(timeout=5))
+        return int(add.delay(1, 1).get(timeout=30))
 
     with InProcessWorker(made):
         yield made
     made.close()
 
 
-def until(true: Callable[[], Any], seconds: float = 10) -> None:
+def until(true: Callable[[], Any], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
@@ -81,18 +81,18 @@ def until(true: Callable[[], Any], seconds: float = 10) -> None:
 
 def test_results_come_back(app: Celeriac) -> None:
     add = app.tasks["add"]
-    assert add.delay(2, 2).get(timeout=10) == 4
+    assert add.delay(2, 2).get(timeout=30) == 4
     results = [add.delay(n, n) for n in range(50)]
-    assert [one.get(timeout=10) for one in results] == [2 * n for n in range(50)]
-    assert ResultSet(results).join(timeout=10) == ResultSet(results).get(timeout=10)
+    assert [one.get(timeout=30) for one in results] == [2 * n for n in range(50)]
+    assert ResultSet(results).join(timeout=30) == ResultSet(results).get(timeout=30)
     by_id = app.AsyncResult(results[3].id)
-    assert (by_id.get(timeout=10), by_id.state, by_id.date_done is None) == (6, "SUCCESS", False)
+    assert (by_id.get(timeout=30), by_id.state, by_id.date_done is None) == (6, "SUCCESS", False)
 
 
 def test_failures_come_back_with_their_traceback(app: Celeriac) -> None:
     result = app.tasks["fail"].delay()
     with pytest.raises(ValueError, match="boom") as caught:
-        result.get(timeout=10)
+        result.get(timeout=30)
     assert caught.value.args == ("boom", 7)
     assert 'raise ValueError("boom", 7)' in str(result.traceback)
     assert 'raise ValueError("boom", 7)' in caught.value.__notes__[0]
@@ -120,9 +120,9 @@ def test_threads_and_coroutines_wait_at_the_same_time(app: Celeriac) -> None:
 def test_chains(app: Celeriac) -> None:
     add = app.tasks["add"]
     result = (add.s(1, 2) | add.s(3) | add.s(4)).delay()
-    assert result.get(timeout=10) == 10
-    assert (result.parent.get(timeout=10), result.parent.parent.get(timeout=10)) == (6, 3)
-    assert chain(add.s(1, 1), add.si(5, 5), add.s(1)).delay().get(timeout=10) == 11
+    assert result.get(timeout=30) == 10
+    assert (result.parent.get(timeout=30), result.parent.parent.get(timeout=30)) == (6, 3)
+    assert chain(add.s(1, 1), add.si(5, 5), add.s(1)).delay().get(timeout=30) == 11
 
 
 def test_a_failing_step_ends_its_chain_and_reaches_who_waits(app: Celeriac) -> None:
@@ -130,7 +130,7 @@ def test_a_failing_step_ends_its_chain_and_reaches_who_waits(app: Celeriac) -> N
     steps.link_error(app.tasks["note_id"].s())
     result = steps.delay()
     with pytest.raises(ValueError, match="boom"):
-        result.get(timeout=10)
+        result.get(timeout=30)
     until(lambda: app.seen)  # type: ignore[attr-defined]
     assert app.seen == [result.parent.id]  # type: ignore[attr-defined]
 
@@ -138,8 +138,8 @@ def test_a_failing_step_ends_its_chain_and_reaches_who_waits(app: Celeriac) -> N
 def test_links(app: Celeriac) -> None:
     add = app.tasks["add"]
     result = add.apply_async((1, 1), link=[add.s(10), app.tasks["note"].s()])
-    assert result.get(timeout=10) == 2
-    assert sorted(child.get(timeout=10) or 0 for child in result.children) == [0, 12]
+    assert result.get(timeout=30) == 2
+    assert sorted(child.get(timeout=30) or 0 for child in result.children) == [0, 12]
     assert app.seen == [(2,)]  # type: ignore[attr-defined]
 
 
@@ -149,7 +149,7 @@ def test_groups(app: Celeriac) -> None:
     assert result.get(timeout=30) == [2 * n for n in range(500)]
     assert (result.completed_count(), result.successful(), result.waiting()) == (500, True, False)
     result.save()
-    assert GroupResult.restore(result.id, app=app).get(timeout=10) == result.get()
+    assert GroupResult.restore(result.id, app=app).get(timeout=30) == result.get()
     result.forget()
     assert app.AsyncResult(result[0].id).state == "PENDING"
 
@@ -157,27 +157,27 @@ def test_groups(app: Celeriac) -> None:
 def test_a_chain_that_ends_in_a_group(app: Celeriac) -> None:
     add = app.tasks["add"]
     result = (add.s(1, 2) | group(add.s(3), add.s(4), add.s(5) | add.s(6))).delay()
-    assert result.get(timeout=10) == [6, 7, 14]
+    assert result.get(timeout=30) == [6, 7, 14]
 
 
 def test_maps(app: Celeriac) -> None:
     add, total = app.tasks["add"], app.tasks["total"]
-    assert total.map([[1, 2], [3]]).delay().get(timeout=10) == [3, 3]
-    assert add.starmap([(1, 2), (3, 4)]).delay().get(timeout=10) == [3, 7]
-    assert add.chunks([(n, n) for n in range(5)], 2).apply_async().get(timeout=10) == [[0, 2], [4, 6], [8]]
+    assert total.map([[1, 2], [3]]).delay().get(timeout=30) == [3, 3]
+    assert add.starmap([(1, 2), (3, 4)]).delay().get(timeout=30) == [3, 7]
+    assert add.chunks([(n, n) for n in range(5)], 2).apply_async().get(timeout=30) == [[0, 2], [4, 6], [8]]
 
 
 def test_children_are_known(app: Celeriac) -> None:
     result = app.tasks["spawn"].delay()
-    group_id = result.get(timeout=10)
+    group_id = result.get(timeout=30)
     assert [child.id for child in result.children] == [group_id]
-    result.children[0].get(timeout=10)
+    result.children[0].get(timeout=30)
     assert [value for _, value in result.collect()] == [group_id, [2, 4], 2, 4]
 
 
 def test_waiting_inside_a_task_is_refused(app: Celeriac) -> None:
     with pytest.raises(RuntimeError, match="within a task"):
-        app.tasks["wait_inside"].delay().get(timeout=10)
+        app.tasks["wait_inside"].delay().get(timeout=30)
 
 
 def test_results_of_other_processes_states_on_the_way(app: Celeriac) -> None:

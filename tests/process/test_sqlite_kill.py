@@ -153,7 +153,7 @@ def test_a_stopped_process_that_holds_the_lock_does_not_block_for_ever(tmp_path:
     begun = time.monotonic()
     with pytest.raises(OperationalError, match=r"stayed locked by another process.*fuser"):
         broker.publish([out("refused")], timeout=0.3)
-    assert 0.25 < time.monotonic() - begun < 3
+    assert 0.25 < time.monotonic() - begun < 10
     assert broker.depth("celery") == 1  # readers are not hindered
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGCONT)

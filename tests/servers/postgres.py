@@ -165,6 +165,13 @@ class PostgresServer(Server):
             rows = cursor.fetchall() if cursor.description else []
         return "\n".join("|".join(map(str, row)) for row in rows)
 
+    def alter_system(self, change: str) -> None:
+        """``SET x = y`` or ``RESET x``, for all sessions. Returns when the open ones have been told."""
+        before = self.sql("SELECT pg_conf_load_time()")
+        self.sql(f"ALTER SYSTEM {change}")
+        self.sql("SELECT pg_reload_conf()")  # only a signal; sessions begun after it was heeded say so
+        self.wait_until(lambda: self.sql("SELECT pg_conf_load_time()") != before, "did not read its settings")
+
     def promote(self) -> None:
         """End following the primary; return when it takes writes."""
         self.sql("SELECT pg_promote()")
@@ -181,9 +188,12 @@ class PostgresServer(Server):
         self.sql(f'DROP DATABASE IF EXISTS "{url.rpartition("/")[2]}" WITH (FORCE)')
 
     def close_all_connections(self) -> None:
-        """Terminate every client's session from the server's side."""
-        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")  # fmt: skip
+        """Terminate every client's session from the server's side; return when they have ended."""
+        told = self.sql("SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")  # fmt: skip
+        pids = [line.partition("|")[0] for line in told.splitlines()]
+        living = f"SELECT count(*) FROM pg_stat_activity WHERE pid IN ({', '.join(pids)})"
+        self.wait_until(lambda: not pids or self.sql(living) == "0", "has sessions that do not end")
 
 
 class PgBouncer(Server):

@@ -11,7 +11,9 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 
@@ -74,7 +76,7 @@ class RabbitServer(Server):
         self._cookie = secrets.token_hex(10).upper()
         self._mapper_port, self._dist_port = free_port(), free_port()
         self.management_port = free_port()
-        self._vhosts = 0
+        self._vhosts = self._calls = 0
         self.node = f"celeriac-{self.port}@localhost"
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
         self._write_settings(config or {}, plugins)
@@ -153,19 +155,47 @@ class RabbitServer(Server):
         super().stop()
 
     def eval(self, expression: str) -> str:
-        """Evaluate an Erlang expression in the node, and return what it gave, as text. Some 20 ms."""
-        call = find_program("erl_call", _erts())
-        words = [call, "-sname", self.node, "-c", self._cookie, "-e"] if call else None
-        if words is None:
-            script = str(Path(self._script).with_name("rabbitmqctl"))
-            words = [script, "-n", self.node, "eval", expression]
-        done = subprocess.run(
-            words, input=f"{expression}.\n".encode(), capture_output=True, env=self.environment(), timeout=30
+        """Evaluate an Erlang expression in the node, and return what it gave, as text. Some 20 ms.
+
+        A node that does not let the call in yet (it has just been started) is asked again for 10 s.
+        """
+        deadline = time.monotonic() + 10
+        while True:
+            words, found = self._call(expression)
+            given = f"{expression}.\n".encode()
+            done = subprocess.run(words, input=given, capture_output=True, env=self.environment(), timeout=30)
+            text, error = done.stdout.decode().strip(), done.stderr.decode()
+            if not done.returncode and (not found or text.startswith("{ok")):
+                return text.removeprefix("{ok, ").removesuffix("}") if found else text
+            if "failed to connect" not in error or time.monotonic() > deadline:
+                raise RuntimeError(f"{expression}\n{text}\n{error}")
+            time.sleep(0.02)
+
+    def _call(self, expression: str) -> tuple[list[str], bool]:
+        """The command that evaluates, and whether it is `erl_call`, which reads the expression."""
+        if call := find_program("erl_call", _erts()):
+            self._calls += 1  # the name of its own node: without one all calls have the same
+            name = f"call-{self.port}-{self._calls}"
+            return [call, "-h", name, "-sname", self.node, "-c", self._cookie, "-e"], True
+        return [str(Path(self._script).with_name("rabbitmqctl")), "-n", self.node, "eval", expression], False
+
+    @contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """It believes to have no memory left. Its connections know so inside, and of the end afterwards."""
+        usual = self.eval("vm_memory_monitor:get_vm_memory_high_watermark()")
+        self._set_watermark("0.0000001", alarmed=True)
+        try:
+            yield
+        finally:
+            self._set_watermark(usual, alarmed=False)
+
+    def _set_watermark(self, mark: str, *, alarmed: bool) -> None:
+        self.eval(f"vm_memory_monitor:set_vm_memory_high_watermark({mark})")
+        # The monitor only leaves a note for the alarms' process. That tells the connections in one step with
+        # changing what it answers here.
+        self.wait_until(
+            lambda: alarmed == (self.eval("rabbit_alarm:get_alarms()") != "[]"), "has its old alarms"
         )
-        text = done.stdout.decode().strip()
-        if done.returncode or (call and not text.startswith("{ok")):
-            raise RuntimeError(f"{expression}\n{text}\n{done.stderr.decode()}")
-        return text.removeprefix("{ok, ").removesuffix("}") if call else text
 
     def vhost(self, name: str | None = None) -> str:
         """Make a fresh vhost (isolation between tests); its URL."""

@@ -67,8 +67,9 @@ class RedisServer(Server):
         url: ``redis://127.0.0.1:<port>/0``.
 
     Args:
-        args: further options, e.g. ``"--appendonly", "no"``. The default keeps an append-only file, so that
-            `kill` and `start` lose nothing.
+        args: further options, e.g. ``"--appendonly", "no"``. The default keeps an append-only file that is
+            written before every answer and never forced to the disk, so that `kill` and `start` lose nothing.
+            (``everysec`` answers without having written while the disk is slow with the second before.)
         binary: the server to run.
     """
 
@@ -83,7 +84,7 @@ class RedisServer(Server):
 
     def command(self) -> list[str]:
         options = {"--port": str(self.port), "--bind": "127.0.0.1", "--dir": str(self.folder), "--save": "",
-                   "--appendonly": "yes", "--appendfsync": "everysec", "--daemonize": "no"}  # fmt: skip
+                   "--appendonly": "yes", "--appendfsync": "no", "--daemonize": "no"}  # fmt: skip
         return [self._binary, *(word for pair in options.items() for word in pair), *self._args]
 
     def answers(self) -> bool:

@@ -58,7 +58,7 @@ def ack(*deliveries: Delivery, **options: Any) -> list[Settlement]:
     return [Settlement(delivery.queue, delivery.tag, **options) for delivery in deliveries]
 
 
-def until(condition: Callable[[], object], *, timeout: float = 10.0, what: str = "the condition") -> None:
+def until(condition: Callable[[], object], *, timeout: float = 30.0, what: str = "the condition") -> None:
     """Return when `condition()` is true; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -59,11 +59,11 @@ class LeaseContract(StoreKit):
     def test_beat_keeps_a_lease_alive(self, connect: Callable[[], Broker]) -> None:
         broker = connect()
         broker.publish([out("a")])
-        consumer_id, consumer = self.consumer(broker, ttl=0.4)
+        consumer_id, consumer = self.consumer(broker, ttl=1.0)
         (delivery,) = consumer.exchange((), 1).deliveries
-        begun = time.monotonic()
-        while time.monotonic() - begun < 0.8:
-            assert connect().beat({consumer_id: ["celery"]}, ttl=0.4) == []
+        lapses = time.monotonic() + 1.0
+        assert connect().beat({consumer_id: ["celery"]}, ttl=60) == []
+        while time.monotonic() < lapses + 0.2:
             assert broker.sweep(["celery"]) == 0
             consumer.wait(0.05)
         assert not consumer.exchange(ack(delivery), 0).stale
@@ -292,11 +292,12 @@ class LeaseContract(StoreKit):
         broker.release(consumer_id, ["celery"], crashed=[(each.queue, each.tag) for each in taken])
         _, one = self.consumer(broker)
         _, two = self.consumer(broker)
-        (first,) = self.take_one(one)
         begun = time.monotonic()
+        (first,) = self.take_one(one)
         waiting = two.exchange((), 10)
-        early = time.monotonic() - begun < QUARANTINE
-        assert not (waiting.deliveries and early)
+        if time.monotonic() - begun >= QUARANTINE:
+            return  # all of this took too long to tell anything
+        assert not waiting.deliveries
         (second,) = one.exchange(ack(first), 10).deliveries
         assert {first.crashes, second.crashes} == {1}
 
@@ -307,14 +308,14 @@ class LeaseContract(StoreKit):
         broker.release(consumer_id, ["celery"], crashed=[(each.queue, each.tag) for each in taken])
         _, one = self.consumer(broker)
         _, two = self.consumer(broker)
-        self.take_one(one)
         begun = time.monotonic()
-        deadline = begun + 10
+        self.take_one(one)
+        deadline = begun + 30
         while not (deliveries := two.exchange((), 10).deliveries):
             assert time.monotonic() < deadline
             two.wait(5)
         assert len(deliveries) == 1
-        assert QUARANTINE * 0.8 < time.monotonic() - begun < 5
+        assert QUARANTINE * 0.8 < time.monotonic() - begun < 15
 
     def test_ordinary_messages_pass_a_waiting_suspect(self, broker: Broker) -> None:
         broker.publish([out("a"), out("b")])

@@ -173,12 +173,15 @@ class PublishContract(StoreKit):
         begun = time.time()
         broker.publish([out("a", countdown=0.6)])
         _, consumer = self.consumer(broker)
-        received = consumer.exchange((), 10)
-        assert not received.deliveries
-        if broker.capabilities.census:
-            assert received.next_due == pytest.approx(0.6, abs=0.4)
-        assert broker.depth("celery") == 0
-        until(lambda: consumer.exchange((), 10).deliveries)
+        received, depth = consumer.exchange((), 10), broker.depth("celery")
+        if time.time() - begun < 0.59:  # else it may have been due by then
+            assert not received.deliveries
+            assert depth == 0
+            if broker.capabilities.census:
+                assert received.next_due is not None
+                assert 0.0 < received.next_due < 1.0
+        if not received.deliveries:
+            until(lambda: consumer.exchange((), 10).deliveries)
         assert time.time() - begun >= 0.595
 
     def test_due_is_epoch_seconds(self, broker: Broker) -> None:
@@ -196,8 +199,13 @@ class PublishContract(StoreKit):
         are counted, a consumer fetches them by itself."""
         return broker.capabilities.census or broker.depth("celery") == count
 
+    def soon(self, broker: Broker) -> float:
+        """Epoch seconds by which messages that are published next are still to come."""
+        broker.publish([out("first", "other", countdown=600)])  # which may have to set something up
+        return time.time() + max(0.5, 10 * self.grain)
+
     def test_messages_that_are_due_come_in_the_order_of_their_times(self, broker: Broker) -> None:
-        due, grain = time.time() + 10 * self.grain, self.grain
+        due, grain = self.soon(broker), self.grain
         broker.publish([out("c", due=due + 2 * grain), out("a", due=due), out("b", due=due + grain)])
         until(lambda: time.time() > due + 5 * grain and self.has_come(broker, 3))
         _, consumer = self.consumer(broker)
@@ -214,7 +222,7 @@ class PublishContract(StoreKit):
         if not (broker.capabilities.delay and broker.capabilities.priority):
             return  # each is refused by its own test
         broker.declare([Queue("celery", max_priority=10)])
-        due, high = time.time() + 10 * self.grain, broker.capabilities.most_urgent
+        due, high = self.soon(broker), broker.capabilities.most_urgent
         broker.publish(
             [out("low", due=due, priority=9 - high), out("high", due=due + self.grain, priority=high)]
         )

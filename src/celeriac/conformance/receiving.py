@@ -29,7 +29,7 @@ class Waiter:
         consumer.wait(timeout)
         self.returned.set()
 
-    def expect_return(self, within: float = 5.0) -> None:
+    def expect_return(self, within: float = 15.0) -> None:
         assert self.returned.wait(within), f"wait() had not returned after {within} s"
         self._thread.join()
 
@@ -55,7 +55,7 @@ class ReceiveContract(StoreKit):
         _, consumer = self.consumer(broker)
         begun = time.monotonic()
         received = consumer.exchange((), 10)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5
         assert not received.deliveries
         assert not received.lost
 
@@ -300,7 +300,7 @@ class ReceiveContract(StoreKit):
     def test_wait_returns_at_a_due_time(self, broker: Broker) -> None:
         _, consumer = self.consumer(broker)
         broker.publish([out("a", countdown=0.2)])
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 15
         while not (received := consumer.exchange((), 1)).deliveries:
             assert time.monotonic() < deadline
             consumer.wait(20)

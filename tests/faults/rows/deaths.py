@@ -11,7 +11,7 @@ import time
 import psutil
 from tests.faults.control import celery_python
 from tests.faults.ground import Ground
-from tests.faults.harness import ROOT, Node, environment, until
+from tests.faults.harness import PATIENCE, ROOT, Node, environment, until
 from tests.faults.storm import Kill, percentile, recoveries
 
 __all__ = ["all_workers", "children", "mixed_fleet", "rolling_deploy"]
@@ -62,7 +62,7 @@ def all_workers(ground: Ground, count: int, gap: float) -> str:
 
     until(all_back, 15, "all that ran runs again")
     seconds = time.monotonic() - began
-    assert seconds < 10
+    assert seconds < 10 * PATIENCE
     text = ground.verdict(keys).demand(duplicated=None)
     return f"{len(running)} ran when all were killed, all again {seconds:.1f} s after a start; {text}"
 

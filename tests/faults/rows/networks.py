@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from tests.faults.ground import Ground
-from tests.faults.harness import Node, until
+from tests.faults.harness import PATIENCE, Node, until
 from tests.faults.network import Network
 from tests.faults.stream import Stream
 
@@ -86,7 +86,7 @@ def blackholes(ground: Ground, seconds: float, sides: tuple[str, ...] = ("both",
     assert max(recovered) < 5, recovered
     # Whoever was silent for as long as its lease may have been taken for dead.
     text = finish(ground, worker, pid, stream, duplicated=None)
-    assert stream.slowest < 6.0, f"a publish took {stream.slowest:.1f} s with a limit of 5"
+    assert stream.slowest < 5.0 * PATIENCE, f"a publish took {stream.slowest:.1f} s with a limit of 5"
     return (
         f"noticed in {max(noticed):.1f} s, back in {max(recovered):.1f} s, "
         f"slowest publish {stream.slowest:.1f} s; {text}"

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.faults.ground import Ground
-from tests.faults.harness import ROOT, environment, until
+from tests.faults.harness import PATIENCE, ROOT, environment, until
 
 __all__ = ["clocks", "host_clock", "later", "long_bodies", "starved", "zombies"]
 
@@ -43,7 +43,7 @@ def long_bodies(ground: Ground, seconds: float, kills: int) -> str:
         victim.kill()
         victim.start()
     until(lambda: ground.journal.count("end").keys() >= set(long), seconds + 30)
-    assert time.monotonic() - started < seconds + 20
+    assert time.monotonic() - started < seconds + 20 * PATIENCE
     text = ground.verdict([*long, *keys]).demand(duplicated=None)
     starts = ground.journal.count("start")
     assert {key: starts[key] for key in long} == dict.fromkeys(long, 1)
@@ -80,7 +80,7 @@ def later(ground: Ground, count: int, horizon: float, kills: int, late: float = 
         assert node.stop() in (0, -signal.SIGTERM), "it ended badly"  # the latter: it was not up yet
         node.start()
         time.sleep(1.0)  # the fault's rhythm
-        assert time.time() < max(due.values()) + 30, "some do not come"
+        assert time.time() < max(due.values()) + 30 * PATIENCE, "some do not come"
     restarts = lateness(calm)
     assert restarts[0] >= 0, f"one came {-restarts[0]:.3f} s too early"
     starts = ground.journal.count("start")

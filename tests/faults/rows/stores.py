@@ -12,11 +12,11 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tests.faults.ground import Ground
-from tests.faults.harness import Node, until
+from tests.faults.harness import PATIENCE, Node, until
 from tests.faults.stream import Stream
 from tests.servers import RedisServer
 
@@ -186,28 +186,24 @@ def no_memory(ground: Ground) -> str:
     worker, stream = work(ground)
     pid = worker.pid
     failures = len(stream.unknown)
-    try:
-        _take_memory(ground)
+    with _no_memory(ground):
         until(lambda: len(stream.unknown) > failures, 30, "a publish fails")
-    finally:
-        _give_memory(ground)
     back = ground.progress(20, 15)
     text = finish(ground, stream, worker, pid)
-    assert stream.slowest < 6.0, f"a publish took {stream.slowest:.1f} s with a limit of 5"
+    assert stream.slowest < 5.0 * PATIENCE, f"a publish took {stream.slowest:.1f} s with a limit of 5"
     return f"slowest publish {stream.slowest:.1f} s of 5, back in {back:.1f} s; {text}"
 
 
-def _take_memory(ground: Ground) -> None:
+@contextmanager
+def _no_memory(ground: Ground) -> Iterator[None]:
     if ground.kind == "rabbitmq":
-        ground.server.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.000001)")
-    else:
-        ground.server.send("CONFIG", "SET", "maxmemory", "1mb")
-
-
-def _give_memory(ground: Ground) -> None:
-    if ground.kind == "rabbitmq":
-        ground.server.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
-    else:
+        with ground.server.memory_alarm():
+            yield
+        return
+    ground.server.send("CONFIG", "SET", "maxmemory", "1mb")
+    try:
+        yield
+    finally:
         ground.server.send("CONFIG", "SET", "maxmemory", "0")
 
 

@@ -19,7 +19,7 @@ from celeriac.worker.options import WorkerOptions
 names = itertools.count()
 
 
-def until(true: Callable[[], Any], seconds: float = 10) -> None:
+def until(true: Callable[[], Any], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

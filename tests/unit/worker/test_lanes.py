@@ -42,7 +42,7 @@ def test_the_current_task_and_request(app: Celeriac, pool: str) -> None:
     with LaneWorker(app, pool, 8):
         results = [(n, task, task.delay(n)) for n in range(20) for task in (plain, coroutine)]
         for n, task, result in results:
-            assert result.get(timeout=10) == [n, result.id, task.name, n]
+            assert result.get(timeout=30) == [n, result.id, task.name, n]
     assert _state.get_current_task() is None
 
 
@@ -85,8 +85,8 @@ def test_calls_made_inside_a_task_are_its_children(app: Celeriac, pool: str) -> 
 
     with LaneWorker(app, pool):
         result = root.delay()
-        inner = app.AsyncResult(result.get(timeout=10))
-        assert inner.get(timeout=10) == [result.id, result.id]
+        inner = app.AsyncResult(result.get(timeout=30))
+        assert inner.get(timeout=30) == [result.id, result.id]
         assert [child.id for child in result.children] == [inner.id]
 
 
@@ -104,7 +104,7 @@ def test_late_and_early_acknowledgement(app: Celeriac, pool: str) -> None:
     late = app.task(name="late", bind=True)(look)
     with LaneWorker(app, pool):
         for task in (early, late):
-            assert task.delay().get(timeout=10) == task.name
+            assert task.delay().get(timeout=30) == task.name
         until(lambda: ended(app))
     assert held == {"early": 0, "late": 1}
 
@@ -123,10 +123,10 @@ def test_what_early_acknowledgement_still_owes(app: Celeriac, pool: str) -> None
 
     with LaneWorker(app, pool):
         note = app.signature("note")
-        assert flaky.apply_async((False,), link=note).get(timeout=10) == "done"
+        assert flaky.apply_async((False,), link=note).get(timeout=30) == "done"
         failed = flaky.apply_async((True,), link_error=note)
         with pytest.raises(ValueError, match="x"):
-            failed.get(timeout=10)
+            failed.get(timeout=30)
         until(lambda: len(ran) == 2)
     assert ran == ["done", failed.id]
 
@@ -272,9 +272,9 @@ def test_handlers_that_raise_change_nothing(app: Celeriac, pool: str) -> None:
     signals.task_postrun.connect(receive)
     try:
         with LaneWorker(app, pool):
-            assert polite.delay(False).get(timeout=10) == "done"
+            assert polite.delay(False).get(timeout=30) == "done"
             with pytest.raises(ValueError, match="x"):
-                polite.delay(True).get(timeout=10)
+                polite.delay(True).get(timeout=30)
     finally:
         signals.task_postrun.disconnect(receive)
 
@@ -290,7 +290,7 @@ def test_a_rejected_call_comes_again_when_it_asks_for_that(app: Celeriac, pool: 
         return "done"
 
     with LaneWorker(app, pool):
-        assert picky.delay().get(timeout=10) == "done"
+        assert picky.delay().get(timeout=30) == "done"
     assert len(tries) == 3
 
 
@@ -307,7 +307,7 @@ def test_results_of_every_shape(app: Celeriac, pool: str, kind: str) -> None:
 
     task = app.task(name=kind)(plain if kind == "plain" else coroutine)
     with LaneWorker(app, pool):
-        assert [task.delay(n).get(timeout=10) for n in range(len(values))] == values
+        assert [task.delay(n).get(timeout=30) for n in range(len(values))] == values
 
 
 # -- limits -----------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def test_a_coroutine_may_catch_its_soft_limit_and_go_on(app: Celeriac, pool: str
         return "not limited"
 
     with LaneWorker(app, pool):
-        assert careful.delay().get(timeout=10) == 0
+        assert careful.delay().get(timeout=30) == 0
 
 
 @pytest.mark.parametrize("pool", ["threads", "asyncio"], indirect=True)
@@ -352,7 +352,7 @@ def test_soft_limits_hit_their_own_body_only(app: Celeriac, pool: str) -> None:
         for result in edges:
             with contextlib.suppress(SoftTimeLimitExceeded):
                 assert result.get(timeout=20) == "in time"
-        assert free.delay().get(timeout=5) == "free"
+        assert free.delay().get(timeout=30) == "free"
         until(lambda: ended(app))
 
 
@@ -375,10 +375,10 @@ def test_a_body_past_its_hard_limit_is_given_up(app: Celeriac, pool: str) -> Non
     with LaneWorker(app, pool, 2) as worker:
         for result in [stuck.delay() for _ in range(6)]:
             with pytest.raises(TimeLimitExceeded):
-                result.get(timeout=10)
-        assert [add.delay(n, 1).get(timeout=5) for n in range(4)] == [1, 2, 3, 4]
+                result.get(timeout=30)
+        assert [add.delay(n, 1).get(timeout=30) for n in range(4)] == [1, 2, 3, 4]
         release.set()  # what was given up ends now, and nobody listens
-        assert add.delay(1, 1).get(timeout=5) == 2
+        assert add.delay(1, 1).get(timeout=30) == 2
         assert worker.lane.backlog() == 0
     assert len(told) == 6
     assert {kind for kind, _, _ in told} == {TimeLimitExceeded}
@@ -436,8 +436,8 @@ def test_coroutines_that_refuse_to_be_cancelled_do_not_keep_a_lane_alive(app: Ce
 
     begun = time.monotonic()
     with LaneWorker(app, pool), pytest.raises(TimeLimitExceeded):
-        stubborn.delay().get(timeout=10)
-    assert time.monotonic() - begun < 5
+        stubborn.delay().get(timeout=30)
+    assert time.monotonic() - begun < 20
 
 
 def test_deliveries_that_come_when_the_lane_has_ended_go_back(app: Celeriac, pool: str) -> None:
