@@ -11,7 +11,7 @@ import pytest
 from tests.compat.conftest import Place
 from tests.faults.harness import Journal, Node, check, publish_many, until
 
-from celeriac import Celeriac
+from celeriac import Celeriac, chain
 from celeriac.exceptions import TaskRevokedError
 
 Peer = Callable[..., Any]
@@ -153,6 +153,21 @@ def test_our_expired_call_does_not_run_there(
             result.get(timeout=30)
     assert client.send_task("add", (2, 3)).get(timeout=30) == 5
     assert not journal.count("start")
+
+
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
+def test_they_finish_a_long_chain_that_we_began(
+    client: Celeriac, ours: Node, start_theirs: Callable[..., Node], journal: Journal
+) -> None:
+    halfway = client.signature("record", ("halfway", 1.0), immutable=True)
+    steps = [client.signature("add", (1, 2), immutable=True), *[client.signature("add", (1,))] * 40]
+    result = chain([*steps, halfway, *steps], app=client).apply_async()
+    until(lambda: journal.count("start"), 30)
+    ours.stop()
+    assert journal.ended() == 1
+    assert client.broker.depth("faults") == 1
+    with start_theirs():
+        assert result.get(timeout=60) == 43
 
 
 # -- both fleets on one queue -------------------------------------------------------------------------------

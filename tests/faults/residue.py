@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,15 @@ TABLES = ("message", "ready", "delayed", "claim", "lease", "serving", "idle")
 POSTGRES_TABLES = ("message", "line", "claim", "lease", "serving", "idle")
 #: The end of every key of ours on Redis that is gone when nothing waits, runs or serves.
 KEYS = (":leases", ":delayed", ":suspects")
+HOLDINGS = re.compile(":(held|rest):")
 
 
 def residue(store: Store) -> list[str]:
     """What is left, as lines for a person."""
     if store.name.startswith("redis"):
-        return [name for name in _keys(store) if name == "faults" or name.endswith(KEYS) or ":held:" in name]
+        return [
+            name for name in _keys(store) if name == "faults" or name.endswith(KEYS) or HOLDINGS.search(name)
+        ]
     if rabbit.knows(store.broker):
         found = rabbit.settled(store.broker).items()
         return [f"{name}: {ready} wait, {out} are out" for name, (ready, out) in found]

@@ -138,8 +138,8 @@ def write(
         body = f"[{json.dumps_text(args)}, {parameters}, {_NO_FOLLOWS_JSON}]".encode("ascii")
         content_type, content_encoding = "application/json", "utf-8"
     elif serializer == "json" and type(chain) is steps.Steps:
-        head = f"[{json.dumps_text(args)}, {json.dumps_text(kwargs or {})}, ".encode("ascii")
-        body = b"".join((head, steps.written(callbacks, errbacks, chain, chord), b"]"))
+        head, tail = steps.around(args, kwargs or {}, callbacks, errbacks, chord)
+        body = b"".join((head, chain.raw, tail))
         content_type, content_encoding = "application/json", "utf-8"
     else:
         if type(chain) is steps.Steps:
@@ -192,7 +192,10 @@ def write(
         all_headers.update(json.plain(headers))
     if properties:
         all_properties = {**json.plain(properties), **all_properties}
-    return _new_message(Message, (body, content_type, content_encoding, all_headers, all_properties))
+    fields = (body, content_type, content_encoding, all_headers, all_properties)
+    if type(chain) is steps.Steps and not compression:
+        return steps.Chained.made(fields, head, chain, tail)
+    return _new_message(Message, fields)
 
 
 def _as_dict(kwargs: Any) -> dict[str, Any]:
@@ -227,7 +230,10 @@ def read(message: Message, accept: frozenset[str]) -> Call:
     name = check.text(headers["task"], "header 'task'")
     get = headers.get
     id = check.text(get("id"), "header 'id'")
-    value = _body(body, content_type, content_encoding, get("compression"), accept)
+    if type(message) is steps.Chained and message.steps is not None and content_type in accept:
+        value = steps.reread(message)
+    else:
+        value = _body(body, content_type, content_encoding, get("compression"), accept)
     if not isinstance(value, (list, tuple)) or len(value) != 3:
         raise check.refuse("the body", "a list of arguments, keyword arguments and what follows", value)
     args, kwargs, follows = value

@@ -4,7 +4,9 @@
    ``content-type``, ``headers``, ``properties``; the body in base64).
 2. `decode`: the way back. It never raises: bytes that are no message become `Unreadable` with the reason.
 3. `reread`: both, for who has the message at hand and need not unpack its body.
-4. `crashes`: the count that a broker may put before the first key, for itself.
+4. `encode_apart`: an envelope without the steps of its chain, for who keeps them elsewhere; `whole` puts
+   them in.
+5. `crashes`: the count that a broker may put before the first key, for itself.
 
 Not here: what headers and bodies mean (`protocol.py`).
 """
@@ -13,13 +15,16 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from celeriac.exceptions import DecodeError, EncodeError
 from celeriac.wire import json
 from celeriac.wire.message import Message, Unreadable
+from celeriac.wire.steps import Chained, spaces
 
-__all__ = ["CRASHES_KEY", "HEADERS_LIMIT", "crashes", "decode", "encode", "reread"]
+__all__ = [
+    "CRASHES_KEY", "HEADERS_LIMIT", "Apart", "crashes", "decode", "encode", "encode_apart", "reread", "whole",
+]  # fmt: skip
 
 #: Bytes that headers and properties may take together.
 HEADERS_LIMIT: Final = 1024 * 1024
@@ -30,6 +35,10 @@ CRASHES_KEY: Final = "celeriac-crashes"
 _CRASHES = re.compile(rb'\A\{"celeriac-crashes": ?(\d{1,9})[,}]')
 _SPACE = re.compile(r"\s+")
 _PLAIN_BODIES: Final = frozenset({None, "", "utf-8", "utf8"})
+#: How an envelope begins that has no body.
+_BODILESS: Final = b'{"body":"'
+#: Stands in a body where something is missing: base64 has no such character, so nobody reads it by mistake.
+_GAP: Final = b"*"
 _new_message = tuple.__new__
 _encode_envelope = json.encode_envelope
 _decode_envelope = json.decode_envelope
@@ -95,7 +104,49 @@ def reread(message: Message) -> Message | Unreadable:
         EncodeError: as `encode`.
     """
     again = decode(encode(message._replace(body=b"")))
-    return again._replace(body=message.body) if isinstance(again, Message) else decode(encode(message))
+    if not isinstance(again, Message):
+        return decode(encode(message))
+    if type(message) is Chained and message.steps is not None:
+        return Chained.made((message.body, *again[1:]), message.head, message.steps, message.tail)
+    return again._replace(body=message.body)
+
+
+class Apart(NamedTuple):
+    """An envelope without the steps of its chain.
+
+    Attributes:
+        text: the envelope, with a mark at `at` that stands for the steps.
+        at: bytes before the mark.
+        length: how much of ``message.steps.rest().text`` belongs there.
+    """
+
+    text: bytes
+    at: int
+    length: int
+
+
+def encode_apart(message: Chained) -> Apart | None:
+    """The envelope of `message` without its steps; None where it cannot be written so.
+
+    Raises:
+        EncodeError: as `encode`.
+    """
+    if message.steps is None:
+        return None
+    shell = encode(message._replace(body=b""))
+    if not shell.startswith(_BODILESS + b'"'):
+        return None
+    start = message.head + b"["
+    head = _BODILESS + base64.b64encode(spaces(start) + start)
+    tail = base64.b64encode(b"]" + message.tail)
+    text = b"".join((head, _GAP, tail, shell[len(_BODILESS) :]))
+    return Apart(text, len(head), message.steps.rest().ends[len(message.steps)])
+
+
+def whole(apart: Apart, rest: bytes) -> bytes:
+    """The envelope, with the steps from `rest`, the text of a `Rest`."""
+    text, at, length = apart
+    return b"".join((text[:at], rest[:length], text[at + len(_GAP) :]))
 
 
 def _decode_slowly(raw: bytes) -> Message | Unreadable:

@@ -9,9 +9,9 @@ import pytest
 
 from celeriac.exceptions import DecodeError
 from celeriac.execution.call import context_of
-from celeriac.wire import json, protocol, serialization
+from celeriac.wire import json, protocol, serialization, virtual
 from celeriac.wire.message import Message
-from celeriac.wire.steps import Steps
+from celeriac.wire.steps import Chained, Steps
 
 JSON = serialization.content_types(["json"])
 
@@ -108,3 +108,70 @@ def test_damage_anywhere_is_found_at_once(spoil: tuple[bytes, bytes]) -> None:
     message = written()
     with pytest.raises((DecodeError, protocol.ProtocolError)):
         protocol.read(message._replace(body=message.body.replace(*spoil, 1)), JSON)
+
+
+# -- messages made here, which are not read again -----------------------------------------------------------
+
+
+def chained(**more: Any) -> Chained:
+    steps = protocol.read(written(), JSON).chain
+    assert type(steps) is Steps
+    message = written(steps.before(), kwargs={"k": "ß"}, **more)
+    assert type(message) is Chained
+    return message
+
+
+@pytest.mark.parametrize("links", [{}, {"callbacks": [step(1)], "errbacks": [step(2)], "chord": step(3)}])
+def test_it_means_what_its_bytes_say(links: dict[str, Any]) -> None:
+    message = chained(**links)
+    plain = protocol.read(Message(*message), JSON)
+    for same in (message, virtual.reread(message)):
+        assert type(same) is Chained
+        call = protocol.read(same, JSON)
+        assert call._replace(chain=None) == plain._replace(chain=None)
+        assert list(call.chain or ()) == list(plain.chain or ()) == CHAIN[:-1]
+
+
+def test_what_it_was_made_around_is_not_its_copies() -> None:
+    message = chained()
+    for other in (message._replace(body=written(CHAIN[:2]).body), pickle.loads(pickle.dumps(message))):
+        assert getattr(other, "steps", None) is None
+    assert protocol.read(message._replace(body=written(CHAIN[:2]).body), JSON).chain == CHAIN[:2]
+
+
+def test_content_that_is_not_accepted_is_not_read() -> None:
+    with pytest.raises(serialization.ContentDisallowed):
+        protocol.read(chained(), frozenset())
+
+
+def test_a_compressed_one_is_a_plain_message() -> None:
+    steps = protocol.read(written(), JSON).chain
+    assert type(written(steps, compression="zlib")) is Message
+
+
+def test_values_that_json_lacks_are_read_again() -> None:
+    steps = protocol.read(written(), JSON).chain
+    message = protocol.write(name="proj.add", id="a", args=(b"\xff",), chain=steps)
+    assert type(message) is Chained
+    assert protocol.read(message, JSON).args == [b"\xff"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 50, 99])
+def test_the_steps_travel_apart(number: int) -> None:
+    whole = protocol.read(written(), JSON).chain
+    assert type(whole) is Steps
+    steps, rest = whole, whole.rest()
+    while len(steps) > number:
+        steps = steps.before()
+    for text in ("a", "ab", "abc"):  # whatever the place of the gap
+        message = protocol.write(name="n", id="x", args=(text,), chain=steps, callbacks=[step(7)])
+        assert type(message) is Chained
+        apart = virtual.encode_apart(message)
+        assert apart is not None
+        assert len(apart.text) < 1500
+        assert steps.rest() is rest
+        assert not isinstance(virtual.decode(apart.text), Message)
+        found = virtual.decode(virtual.whole(apart, rest.text))
+        assert isinstance(found, Message)
+        assert json.loads(found.body) == json.loads(message.body)
+        assert (found.headers, found.properties) == (message.headers, message.properties)

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from celeriac.brokers.base import DeadLetter, QueueStats
+from celeriac.brokers.redis.apart import as_pairs
 from celeriac.brokers.redis.keys import Layout, split_crashes, split_letter
-from celeriac.brokers.redis.leases import as_pairs
 from celeriac.brokers.redis.routes import run_by_key
 from celeriac.brokers.redis.scripts import DROP, PURGE, REVIVE, REVOKE, REVOKED
 from celeriac.transport.redis.link import Link, Refused, pack

@@ -12,6 +12,7 @@ Ours, each tagged so that one queue lives in one slot of a cluster::
 
     celeriac:{q}:leases         zset   consumer -> when its lease lapses (ms, server time)
     celeriac:{q}:held:<c>       hash   tag -> envelope; what consumer <c> holds
+    celeriac:{q}:rest:<c>       hash   what is held without the rest of its chain, and the rests (whole.lua)
     celeriac:{q}:seq            string counts in steps of 16; tags and unique names come from it
     celeriac:{q}:delayed        zset   <list index><16 digits><envelope> -> due (ms)
     celeriac:{q}:suspects       list   envelopes with a crash count at their head; delivered alone
@@ -50,7 +51,7 @@ _CRASHES: Final = re.compile(rb'\{"celeriac-crashes":(\d+),')
 
 
 class QueueKeys(NamedTuple):
-    """The keys of one queue, encoded, in the order in which the scripts expect them."""
+    """The keys of one queue, encoded."""
 
     leases: bytes
     seq: bytes
@@ -60,17 +61,21 @@ class QueueKeys(NamedTuple):
     dead: bytes
     letters: bytes
     held: bytes  # prefix; the consumer's id follows
+    rest: bytes  # prefix; the consumer's id follows
     producer: bytes  # prefix; the channel's name follows
     lists: tuple[bytes, ...]
 
     def held_by(self, consumer: str) -> bytes:
         return self.held + consumer.encode()
 
+    def rest_of(self, consumer: str) -> bytes:
+        return self.rest + consumer.encode()
+
     def block(self, consumer: str) -> tuple[bytes, ...]:
-        """What `exchange.lua` and `give_back.lua` take for a queue."""
+        """What `exchange.lua` and `give_back.lua` take for a queue, in their order."""
         return (
             self.leases, self.held_by(consumer), self.seq, self.delayed, self.suspects, self.quarantine,
-            self.dead, self.letters, *self.lists,
+            self.dead, self.letters, *self.lists, self.rest_of(consumer),
         )  # fmt: skip
 
 
@@ -115,7 +120,8 @@ class Layout:
         return QueueKeys(
             leases=key("leases"), seq=key("seq"), delayed=key("delayed"), suspects=key("suspects"),
             quarantine=key("quarantine"), dead=key("dead"), letters=key("letters"), held=key("held:"),
-            producer=key("p:"), lists=tuple(self._list(listed, step).encode() for step in self.steps),
+            rest=key("rest:"), producer=key("p:"),
+            lists=tuple(self._list(listed, step).encode() for step in self.steps),
         )  # fmt: skip
 
     def _tag(self, name: str, listed: str) -> str:

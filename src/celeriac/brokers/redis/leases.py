@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celeriac.brokers.base import Delivery
+from celeriac.brokers.redis.apart import as_pairs, whole
 from celeriac.brokers.redis.keys import Layout, split_crashes
 from celeriac.brokers.redis.routes import run_by_key
 from celeriac.brokers.redis.scripts import BEAT, GIVE_BACK, LAPSED
@@ -82,12 +83,14 @@ class Leases:
 
     def held(self, consumer: str, queues: Sequence[str]) -> Sequence[Delivery]:
         """See `Broker.held`."""
-        keys = [self._layout.queue(queue).held_by(consumer) for queue in queues]
+        names = [self._layout.queue(queue) for queue in queues]
+        keys = [key(consumer) for each in names for key in (each.rest_of, each.held_by)]
         replies = run_by_key(self._pool, [(key, pack((b"HGETALL", key))) for key in keys])
         deliveries: list[Delivery] = []
-        for queue, reply in zip(queues, replies, strict=True):
+        for queue, kept, reply in zip(queues, replies[::2], replies[1::2], strict=True):
+            rests = dict(as_pairs(kept))
             for tag, stored in sorted((int(tag), stored) for tag, stored in as_pairs(reply)):
-                crashes, envelope = split_crashes(stored)
+                crashes, envelope = split_crashes(whole(stored, tag, rests))
                 deliveries.append(Delivery(queue, tag, virtual.decode(envelope), crashes))
         return deliveries
 
@@ -97,10 +100,3 @@ class Leases:
         if self._pool.is_cluster:
             return [[name] for name in names]
         return [names] if names else []
-
-
-def as_pairs(reply: Any) -> Sequence[tuple[Any, Any]]:
-    """Field and value: a map in RESP3, a flat list in RESP2."""
-    if isinstance(reply, dict):
-        return list(reply.items())
-    return list(zip(reply[::2], reply[1::2], strict=True))

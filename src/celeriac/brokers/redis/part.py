@@ -20,14 +20,14 @@ from celeriac.brokers.base import (
     Received,
     Settlement,
 )
+from celeriac.brokers.redis.apart import held_envelopes, held_tags
 from celeriac.brokers.redis.elsewhere import Elsewhere
 from celeriac.brokers.redis.keys import SUSPECTS, Layout, split_crashes
 from celeriac.brokers.redis.routes import Routes
 from celeriac.brokers.redis.scripts import ARM, EXCHANGE, GIVE_BACK, REGISTER
-from celeriac.brokers.redis.settling import write_settlements
+from celeriac.brokers.redis.settling import Heir, write_settlements
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.transport.redis.link import (
-    LARGE,
     Disconnected,
     Link,
     NotNow,
@@ -38,6 +38,7 @@ from celeriac.transport.redis.link import (
 )
 from celeriac.transport.redis.pool import Channel, Pool
 from celeriac.wire import virtual
+from celeriac.wire.steps import Rest
 
 __all__ = ["Part"]
 
@@ -50,6 +51,8 @@ _TRACKING: Final = pack(("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP"))
 #: Seconds after which an exchange looks at everything again: the server's clock, how much is held for us.
 LOOK: Final = 0.5
 _LOOK: Final = 8  # its place among the arguments
+_FIRST: Final = 7  # the place of the envelopes of the first group in a reply
+_APART: Final = 9  # the place of whether one of the settled is held without the rest of its chain
 #: An exchange that brings fewer than this tells of quiet times.
 FEW: Final = 8
 #: Seconds given to the farewell of a consumer whose server may be gone.
@@ -106,6 +109,9 @@ class Part:
         self._turn = 0
         self._held: dict[str, set[int]] = {queue: set() for queue in self.queues}
         self._doubt: set[tuple[str, int]] = set()
+        # What is held for us without the rest of its chain, and that rest as far as it is known here.
+        self._apart: dict[tuple[str, int], Rest | None] = {}
+        self._comes_back = True  # the last follow-up that went alone was handed to us at once
         steps = len(layout.steps)
         self._consumer = spec.id.encode()
         self._arm_data = self._pack_arm(steps)
@@ -131,8 +137,9 @@ class Part:
         keys = [self._layout.queue(queue).leases for queue in self.queues]
         args = (self._spec.id, int(self._spec.ttl * 1000))
         if self._run(lambda link, deadline: REGISTER.run(link, keys, args, deadline)):
-            for queue, tags in zip(self.queues, self._run(self._ask_tags), strict=True):
+            for queue, (tags, apart) in zip(self.queues, self._run(self._ask_tags), strict=True):
                 self._held[queue] = tags
+                self._apart.update(((queue, tag), None) for tag in apart)
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> Received:
         order = self._orders[self._turn]
@@ -140,15 +147,19 @@ class Part:
         keys: tuple[bytes, ...] = order.keys
         args: list[Any] = [
             self._consumer, limit, len(order.queues), len(self._layout.steps), len(rich), *self._databases,
-            b"1",
+            b"1", b"0",
         ]  # fmt: skip
         for tags in plain:
             args.append(len(tags))
             args += tags
         if rich and self._elsewhere is not None:
             rich = [self._elsewhere.send(end, self._spec.id) for end in rich]
+        large, rest, heir = False, None, None
         if rich:
-            keys = write_settlements(
+            heir = self._heir(rich, limit)
+            if self._apart:
+                args[_APART] = b"1" if any((end.queue, end.tag) in self._apart for end in rich) else b"0"
+            keys, large, rest = write_settlements(
                 rich,
                 order.place,
                 keys,
@@ -156,9 +167,8 @@ class Part:
                 self._layout,
                 self._routes,
                 self._spec.results,
+                heir,
             )
-
-        large = any(len(out.message.body) > LARGE for end in rich for out in end.followups)
         arms = False
         # Right after a push something is there to be taken: tracking is armed when that is done.
         may_arm = limit > 0 and self._is_quiet and bool(settlements)
@@ -187,7 +197,9 @@ class Part:
         if reply[0]:
             self.disconnect()
             return Received((), tuple(end.tag for end in settlements), True, time.time(), None)
-        received = self._receive(reply, order, settlements, stale, rich)
+        received = self._receive(reply, order, settlements, stale, rich, rest)
+        if heir is not None:  # then it is the first group of the reply, or not among them
+            self._comes_back = len(reply) > _FIRST and type(reply[_FIRST]) is int
         if limit > 0:
             self._is_quiet = len(received.deliveries) < FEW
         if arms and not received.deliveries and not self._was_pushed:
@@ -195,6 +207,12 @@ class Part:
             due = received.next_due
             self._next_change = None if due is None else _monotonic() + due
         return received
+
+    def _heir(self, rich: Sequence[Settlement], limit: int) -> Heir | None:
+        """What is known of the only follow-up of `rich`, which the server may hand to us at once."""
+        if len(rich) != 1 or limit < 1 or len(rich[0].followups) != 1:
+            return None
+        return Heir(self._apart.get((rich[0].queue, rich[0].tag)), self._comes_back)
 
     def _sort(
         self, settlements: Sequence[Settlement], order: _Order
@@ -209,7 +227,13 @@ class Part:
             if tag not in held.get(queue, ()):
                 if (queue, tag) not in self._doubt:
                     stale.append(tag)
-            elif verdict == ACK and not followups and not results and tag & SUSPECTS != SUSPECTS:
+            elif (
+                verdict == ACK
+                and not followups
+                and not results
+                and tag & SUSPECTS != SUSPECTS
+                and (queue, tag) not in self._apart
+            ):
                 plain[place[queue]].append(tag)
             else:
                 if results and self._spec.results is None:
@@ -228,12 +252,14 @@ class Part:
         settlements: Sequence[Settlement],
         stale: list[int],
         rich: Sequence[Settlement],
+        rest: Rest | None,
     ) -> Received:
         _, now, change, refused, counts, *groups = reply
         held = self._held
         for end in settlements:
             if end.queue in held:
                 held[end.queue].discard(end.tag)
+                self._apart.pop((end.queue, end.tag), None)
         for place, tag in zip(refused[::2], refused[1::2], strict=True):
             if (order.queues[place], tag) not in self._doubt:
                 stale.append(tag)
@@ -245,6 +271,8 @@ class Part:
             if type(envelopes) is int:  # the follow-up that was sent along is ours already
                 deliveries.append(Delivery(queue, tag, virtual.reread(rich[0].followups[0].message)))
                 held[queue].add(tag)
+                if rest is not None:
+                    self._apart[queue, tag] = rest
                 continue
             if tag & SUSPECTS == SUSPECTS:
                 deliveries.append(_suspect(queue, tag, envelopes[0]))
@@ -273,27 +301,22 @@ class Part:
     def _recover(self) -> list[Delivery]:
         """Deliveries that are held for us and that we never saw, oldest first."""
         found: list[Delivery] = []
-        for queue, tags in zip(self.queues, self._run(self._ask_tags), strict=True):
+        for queue, (tags, apart) in zip(self.queues, self._run(self._ask_tags), strict=True):
             unknown = sorted(tags - self._held[queue])
             self._held[queue] = tags
+            self._apart.update(((queue, tag), None) for tag in apart.intersection(unknown))
             if unknown:
-                key = self._layout.queue(queue).held_by(self._spec.id)
+                names = self._layout.queue(queue)
                 envelopes = self._run(
-                    lambda link, deadline, key=key, unknown=unknown: link.call(  # type: ignore[misc]
-                        b"HMGET", key, *unknown, deadline=deadline
+                    lambda link, deadline, names=names, unknown=unknown: held_envelopes(  # type: ignore[misc]
+                        link, names, self._spec.id, unknown, deadline
                     )
                 )
-                pairs = zip(unknown, envelopes, strict=True)
-                found += [_suspect(queue, tag, envelope) for tag, envelope in pairs if envelope is not None]
+                found += [_suspect(queue, tag, envelope) for tag, envelope in envelopes]
         return found
 
-    def _ask_tags(self, link: Link, deadline: float) -> list[set[int]]:
-        keys = [self._layout.queue(queue).held_by(self._spec.id) for queue in self.queues]
-        replies = link.pipeline([pack((b"HKEYS", key)) for key in keys], deadline)
-        for reply in replies:
-            if type(reply) is ReplyError:
-                raise refusal(reply, link.where)
-        return [{int(tag) for tag in tags} for tags in replies]
+    def _ask_tags(self, link: Link, deadline: float) -> list[tuple[set[int], set[int]]]:
+        return held_tags(link, map(self._layout.queue, self.queues), self._spec.id, deadline)
 
     def arm(self) -> tuple[bool, float | None]:
         """(something can be taken, seconds until the next change); True as well when the link is broken, so

@@ -13,18 +13,20 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _script(name: str) -> Script:
+def _script(*names: str) -> Script:
+    """The script of the last name, with the functions of those before it."""
     # The loader reads from archives too; importlib.resources would, at 9 ms for every start.
-    path = os.path.join(os.path.dirname(__file__), f"{name}.lua")
-    return Script(__loader__.get_data(path).decode())  # type: ignore[name-defined]
+    folder = os.path.dirname(__file__)
+    paths = [os.path.join(folder, f"{name}.lua") for name in names]
+    return Script("\n".join(__loader__.get_data(path).decode() for path in paths))  # type: ignore[name-defined]
 
 
 ARM: Final = _script("arm")
 BEAT: Final = _script("beat")
 BURY: Final = _script("bury")
 DROP: Final = _script("drop")
-EXCHANGE: Final = _script("exchange")
-GIVE_BACK: Final = _script("give_back")
+EXCHANGE: Final = _script("whole", "exchange")
+GIVE_BACK: Final = _script("whole", "give_back")
 LAPSED: Final = _script("lapsed")
 PUBLISH: Final = _script("publish")
 PURGE: Final = _script("purge")

@@ -1,6 +1,6 @@
 -- exchange: settle what a consumer has finished, then hand it what comes next. One atomic step.
 --
--- KEYS, for each queue in the order of service, 8 + lists of them:
+-- KEYS, for each queue in the order of service, 9 + lists of them:
 --   1 leases      zset    consumer -> ms at which its lease lapses; a consumer that is not in it is refused
 --   2 held        hash    tag -> envelope, of this consumer
 --   3 seq         string  counts in steps of 16
@@ -10,15 +10,19 @@
 --   7 dead        zset    id -> ms
 --   8 letters     hash    id -> "<crashes>:<length of reason>:<reason><envelope>"
 --   9...          lists   one for each priority step, most urgent first
+--   last rest     hash    of this consumer: what is held without the rest of its chain (see whole.lua)
 -- then, where ARGV points to them: the keys of follow-ups (list, delayed, seq, leases; dead, letters, seq; or a
 -- channel) and of results (string, also the channel on which the document is published).
 --
 -- ARGV: consumer, limit, queues, lists, rich settlements, database of results (-1: this one), this database,
---   quarantine ms, whether to look at everything (1) or to take the short way where it leads (0);
+--   quarantine ms, whether to look at everything (1) or to take the short way where it leads (0), whether one of
+--   the settled is held without the rest of its chain (1, 0);
 --   for each queue: n, then n tags that are acknowledged and nothing else;
 --   for each rich settlement: queue, tag, verdict, reason, follow-ups, results;
---     for each follow-up: key index, kind (0 now, 1 in ms, 2 at ms, 3 to the dead letters, 4 to a channel),
---       ms or reason, list index, whether it says itself when it is due (see publish.lua), envelope;
+--     for each follow-up: key index, kind (0 now, 1 in ms, 2 at ms, 3 to the dead letters, 4 to a channel, 5 now
+--       and without its steps), ms or reason, list index, whether it says itself when it is due (see
+--       publish.lua), envelope. Of kind 5, which goes to the queue of what is settled, without a key index:
+--       "<length> <at>" of its steps for ms; then the text they are in, or '' for that of what is settled;
 --     for each result: key index, ttl ms (0: none), document.
 --
 -- Returns {1} when a lease is gone (nothing was done), else
@@ -30,7 +34,7 @@
 local call = redis.call
 local consumer, limit = ARGV[1], tonumber(ARGV[2])
 local queues, lists, rich = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local width = 8 + lists
+local width = 9 + lists
 
 for base = 0, (queues - 1) * width, width do
   if not call('ZSCORE', KEYS[base + 1], consumer) then
@@ -38,7 +42,8 @@ for base = 0, (queues - 1) * width, width do
   end
 end
 
-local p = 10
+local is_apart = ARGV[10] == '1'
+local p = 11
 for base = 0, (queues - 1) * width, width do
   local count = tonumber(ARGV[p])
   local last = p + count
@@ -91,7 +96,7 @@ end
 local short = rich == 0 and ARGV[9] == '0'
 for base = 0, (queues - 1) * width, width do
   short = short
-    and call('EXISTS', KEYS[base + 4], KEYS[base + 5], unpack(KEYS, base + 10, base + width)) == 0
+    and call('EXISTS', KEYS[base + 4], KEYS[base + 5], unpack(KEYS, base + 10, base + 8 + lists)) == 0
 end
 if short then
   for queue = 0, queues - 1 do
@@ -135,7 +140,7 @@ local handed
 local function hand_over(list, index, envelope)
   local mine
   for base = 0, (queues - 1) * width, width do
-    if call('EXISTS', KEYS[base + 4], KEYS[base + 5], unpack(KEYS, base + 9, base + width)) > 0 then
+    if call('EXISTS', KEYS[base + 4], KEYS[base + 5], unpack(KEYS, base + 9, base + 8 + lists)) > 0 then
       return false
     elseif KEYS[base + 9 + index] == list then
       mine = base
@@ -147,7 +152,30 @@ local function hand_over(list, index, envelope)
   local tag = call('INCRBY', KEYS[mine + 3], 16) + index
   call('HSET', KEYS[mine + 2], tag, envelope)
   handed = {mine / width, tag, 0}
-  return true
+  return string.format('%.0f', tag)
+end
+
+-- A follow-up without its steps, which are in the text `former` when none comes along. Handed over it stays as it is;
+-- true when it has taken over that text. To go to its list it must be whole.
+local function follow_apart(at, alone, base, former)
+  local rest, list, value = KEYS[base + width], KEYS[base + 9 + ARGV[at + 3]], ARGV[at + 2]
+  local text, envelope = ARGV[at + 4], ARGV[at + 5]
+  local is_new = text ~= ''
+  local tag = (is_new or former) and alone and limit > 0 and hand_over(list, tonumber(ARGV[at + 3]), envelope)
+  if tag then
+    call('HSET', rest, tag, (is_new and tag or former) .. ' ' .. value)
+    if is_new then
+      call('HSET', rest, '=' .. tag, text)
+    end
+    return not is_new
+  end
+  text = is_new and text or (former and call('HGET', rest, '=' .. former))
+  if text then
+    call('LPUSH', list, filled(envelope, value, text))
+  else -- somebody has deleted it: kept where the operator sees it
+    bury(KEYS[base + 7], KEYS[base + 8], KEYS[base + 3], 0, 'the rest of its chain is gone from Redis', envelope)
+  end
+  return false
 end
 
 local function follow_up(at, alone)
@@ -179,7 +207,13 @@ for _ = 1, rich do
   local follow_ups, documents = tonumber(ARGV[p + 4]), tonumber(ARGV[p + 5])
   local base = queue * width
   p = p + 6
+  local rest, former, is_kept = KEYS[base + width], nil, false
   local stored = verdict ~= 'ack' and call('HGET', KEYS[base + 2], tag)
+  if is_apart then
+    stored = stored and whole(rest, tag, stored)
+    former = call('HGET', rest, tag)
+    former = former and string.match(former, '^%d+')
+  end
   local held = call('HDEL', KEYS[base + 2], tag) == 1
   if held then
     local origin = tonumber(tag) % 16
@@ -197,10 +231,15 @@ for _ = 1, rich do
     stale[#stale + 1] = tonumber(tag)
   end
   for _ = 1, follow_ups do
-    if held then
+    if held and ARGV[p + 1] == '5' then
+      is_kept = follow_apart(p, rich == 1 and follow_ups == 1, base, former)
+    elseif held then
       follow_up(p, rich == 1 and follow_ups == 1)
     end
     p = p + 6
+  end
+  if former then
+    call('HDEL', rest, tag, is_kept and tag or '=' .. former)
   end
   for _ = 1, documents do
     if held then
