@@ -193,7 +193,7 @@ class Producer:
             pattern = Pattern(partial(plan.write, reply_to=self.reply_to()))
             ids = list(uuids(len(calls)))
             drafts = [
-                Draft(pattern, call_id, args, kwargs or None, None)
+                _new_tuple(Draft, (pattern, call_id, args, kwargs or None, None))
                 for call_id, (args, kwargs) in zip(ids, calls, strict=True)
             ]
             if drafts:

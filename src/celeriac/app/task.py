@@ -285,8 +285,10 @@ class Task(Generic[P, R]):
         pairs = [_pair(call) for call in calls]
         if self.typing:
             takes = self.arguments
+            fewest, most = takes.fewest, takes.most
             for args, kwargs in pairs:
-                takes.check(args, kwargs)
+                if kwargs or not fewest <= len(args) <= most:
+                    takes.check(args, kwargs)
         if self._codec is not None:
             pairs = [self._codec.dump(args, kwargs) for args, kwargs in pairs]
         if app.conf.task_always_eager:

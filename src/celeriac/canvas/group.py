@@ -293,7 +293,8 @@ class group(Signature[list[Any]]):
 
     def _members(self) -> Iterator[Signature[Any]]:
         """The members; groups among them give theirs, with their own arguments and options."""
-        for task in self.tasks:
+        tasks: Any = self.tasks
+        for task in tasks[:] if isinstance(tasks, Stream) else tasks:
             inner = task._members()
             if isinstance(inner, tuple):
                 yield task
