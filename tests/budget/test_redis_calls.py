@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from types import FrameType
-
 import pytest
+from tests.budget.tracing import called
 from tests.servers import RedisServer
 
 from celeriac.brokers.base import ConsumerSpec
 from celeriac.brokers.redis import RedisBroker
 from celeriac.conformance.kit import ack, out
-
-
-def calls(work: Callable[[], object]) -> int:
-    """How many Python functions `work` calls."""
-    seen: list[str] = []
-
-    def note(frame: FrameType, event: str, _: object) -> None:
-        if event == "call":
-            seen.append(frame.f_code.co_name)
-
-    sys.setprofile(note)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return len(seen) - 1  # `work` itself
 
 
 @pytest.fixture
@@ -39,7 +20,7 @@ def broker(redis_server: RedisServer) -> RedisBroker:
 def test_publishing_one_message(broker: RedisBroker) -> None:
     batch = [out("a")]
     broker.publish(batch)
-    assert calls(lambda: broker.publish(batch, timeout=5)) <= 9
+    assert len(called(lambda: broker.publish(batch, timeout=5))) <= 9
     broker.close()
 
 
@@ -48,6 +29,6 @@ def test_acknowledging_and_taking_a_hundred(broker: RedisBroker) -> None:
     consumer = broker.consumer(ConsumerSpec("c", ["celery"]))
     settlements = ack(*consumer.exchange((), 100).deliveries)
     fixed, per_message = 30, 2
-    assert calls(lambda: consumer.exchange(settlements, 100)) <= fixed + 100 * per_message
+    assert len(called(lambda: consumer.exchange(settlements, 100))) <= fixed + 100 * per_message
     consumer.close()
     broker.close()

@@ -206,7 +206,7 @@ class Page:
             assert done.stdout.strip() == expected.strip(), f"{name}: {command}"
 
     def _wait(self, name: str, command: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             done = subprocess.run(
                 command, shell=True, cwd=self.folder, env=self.environment, capture_output=True
@@ -233,7 +233,7 @@ class Page:
                 problem = str(exc)
             program.send_signal(signal.SIGTERM)
         try:
-            code = program.wait(timeout=20)
+            code = program.wait(timeout=60)
         except subprocess.TimeoutExpired:
             program.kill()
             program.wait()

@@ -18,7 +18,7 @@ from tests.servers import RedisServer
 from celeriac import Celeriac
 
 Start = Callable[..., Node]
-TTL = 1.5
+TTL = 2.5
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def stalled(store: Store, redis: RedisServer) -> Iterator[None]:
         db.execute("ROLLBACK")
 
 
-@pytest.mark.parametrize("seconds", [3.0])
+@pytest.mark.parametrize("seconds", [4.0])
 def test_nobody_is_swept_who_could_not_beat(
     client: Celeriac, store: Store, node: Start, journal: Journal, redis_server: RedisServer, seconds: float
 ) -> None:

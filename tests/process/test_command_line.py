@@ -58,7 +58,7 @@ def run(folder: Path, environment: dict[str, str]) -> Run:
     def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "celeriac", *words]
         return subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=30, **options
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=90, **options
         )
 
     return run
@@ -84,14 +84,14 @@ def start(folder: Path, environment: dict[str, str]) -> Iterator[Start]:
 def stopped(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
     """End the program; its output. It has to end well."""
     process.send_signal(number)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     return output or ""
 
 
 def test_a_task_runs_and_is_logged(run: Run, start: Start) -> None:
     worker = start("worker", "-l", "info", "-c", "1")
-    assert run("call", "proj.greet", "-a", '["Ada"]', "--wait", "20").stdout == "hello Ada\n"
+    assert run("call", "proj.greet", "-a", '["Ada"]', "--wait", "60").stdout == "hello Ada\n"
     output = stopped(worker)
     (greeting,) = [line for line in output.splitlines() if line.endswith("greeting Ada")]
     assert "INFO/" in greeting
@@ -102,7 +102,7 @@ def test_a_task_runs_and_is_logged(run: Run, start: Start) -> None:
 
 def test_json_logs_are_objects_with_the_tasks_fields(run: Run, start: Start) -> None:
     worker = start("worker", "-l", "info", "-c", "1", "--log-format", "json")
-    run("call", "proj.greet", "-a", '["Ada"]', "--wait", "20")
+    run("call", "proj.greet", "-a", '["Ada"]', "--wait", "60")
     records = [json.loads(line) for line in stopped(worker).splitlines()]
     (greeting,) = [record for record in records if record["message"] == "greeting Ada"]
     assert (greeting["task_name"], greeting["queue"]) == ("proj.greet", "celery")
@@ -111,7 +111,7 @@ def test_json_logs_are_objects_with_the_tasks_fields(run: Run, start: Start) -> 
 
 def test_a_log_file_takes_everything(run: Run, start: Start, folder: Path) -> None:
     worker = start("worker", "-l", "info", "-c", "1", "-n", "w1@box", "-f", "%n.log")
-    run("call", "proj.greet", "-a", '["Ada"]', "--wait", "20")
+    run("call", "proj.greet", "-a", '["Ada"]', "--wait", "60")
     output = stopped(worker)
     assert "greeting Ada" in (folder / "w1.log").read_text()
     assert output.splitlines()[0].startswith("w1@box v")
@@ -122,7 +122,7 @@ def test_a_terminal_sees_the_banner(start: Start, run: Run) -> None:
     leader, follower = pty.openpty()
     worker = start("worker", "-l", "info", "-c", "1", stdout=follower, stderr=follower)
     os.close(follower)
-    run("call", "proj.greet", "-a", '["Ada"]', "--wait", "20")
+    run("call", "proj.greet", "-a", '["Ada"]', "--wait", "60")
     worker.send_signal(signal.SIGTERM)
     seen = b""
     while True:
@@ -134,7 +134,7 @@ def test_a_terminal_sees_the_banner(start: Start, run: Run) -> None:
             break
         seen += data
     os.close(leader)
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
     text = seen.decode()
     assert ".> transport:   sqlite://" in text
     assert "  . proj.greet" in text
@@ -144,12 +144,12 @@ def test_a_terminal_sees_the_banner(start: Start, run: Run) -> None:
 def test_the_pid_file_is_held_while_it_runs(start: Start, run: Run, folder: Path) -> None:
     worker = start("worker", "-c", "1", "--pidfile", "worker.pid")
     pidfile = folder / "worker.pid"
-    until(pidfile.exists, 20)
+    until(lambda: pidfile.exists() and pidfile.read_text(), 20)
     assert pidfile.read_text() == f"{worker.pid}\n"
     second = run("worker", "-c", "1", "--pidfile", "worker.pid")
     assert second.returncode == 73
     assert f"belongs to process {worker.pid}" in second.stderr
-    run("call", "proj.greet", "-a", '["Ada"]', "--wait", "20")
+    run("call", "proj.greet", "-a", '["Ada"]', "--wait", "60")
     stopped(worker)
     assert not pidfile.exists()
 
@@ -160,7 +160,7 @@ def test_a_detached_worker_lives_on_its_own(run: Run, folder: Path) -> None:
     pid = int(until(lambda: (folder / "w.pid").exists() and (folder / "w.pid").read_text(), 20))
     try:
         assert os.getsid(pid) == pid
-        assert run("call", "proj.greet", "-a", '["Ada"]', "--wait", "20").stdout == "hello Ada\n"
+        assert run("call", "proj.greet", "-a", '["Ada"]', "--wait", "60").stdout == "hello Ada\n"
     finally:
         os.kill(pid, signal.SIGTERM)
     until(lambda: not (folder / "w.pid").exists(), 20, "the pid file is removed")
@@ -174,7 +174,7 @@ def test_a_detached_worker_that_cannot_start_is_not_passed_over(run: Run) -> Non
 
 def test_settings_behind_two_dashes_are_for_this_worker(run: Run, start: Start) -> None:
     worker = start("worker", "-c", "1", "-l", "info", "--", "task_log_format=x")
-    output, _ = worker.communicate(timeout=20)
+    output, _ = worker.communicate(timeout=60)
     assert worker.returncode == 1
     assert "task_log_format" in output
     assert "Traceback" not in output
@@ -189,10 +189,10 @@ def test_beat_sends_what_is_due(run: Run, start: Start) -> None:
 def test_only_root_chooses_user_and_group(run: Run, start: Start) -> None:
     worker = start("worker", "-c", "1", "--gid", "65534")
     if os.geteuid() == 0:
-        output = run("call", "proj.whoami", "--wait", "20").stdout
+        output = run("call", "proj.whoami", "--wait", "60").stdout
         stopped(worker)
         assert json.loads(output) == [0, 65534]
     else:
-        output, _ = worker.communicate(timeout=20)
+        output, _ = worker.communicate(timeout=60)
         assert worker.returncode == 2
         assert "Only root" in output

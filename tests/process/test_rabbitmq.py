@@ -81,7 +81,7 @@ def test_a_restart_of_the_server_loses_nothing(
     worker = work()
     # RabbitMQ 3.10 never opens a quorum queue again that was declared in the half second before it was killed
     all_ended(journal, send(client, 0, 1), 30)
-    time.sleep(1.5)
+    time.sleep(3.0)
     keys = send(client, 1, 300, 0.01)
     until(lambda: journal.ends() > 20, 30)
     server.kill()

@@ -83,14 +83,14 @@ def test_a_killed_server_keeps_what_is_delayed(server: RabbitServer, broker: Amq
 
 def test_wait_queues_that_were_deleted_are_declared_again(broker: AmqpBroker, url: str) -> None:
     broker.publish([Outgoing(call(0), queue="plain", countdown=0.1)])
-    link = Link.dial(parse(url, {}), deadline=time.monotonic() + 10)
+    link = Link.dial(parse(url, {}), deadline=time.monotonic() + 30)
     channel = link.channel()
     for wait in delays.waits(0):
         channel.queue_delete(wait.queue)
     link.close()
     broker.publish([Outgoing(call(1), queue="plain", countdown=0.1)])
     consumer = broker.consumer(ConsumerSpec(uuid(), ["plain"]))
-    assert "1" in collect(consumer, {"1"}, 20)
+    assert "1" in collect(consumer, {"1"}, 60)
     consumer.close()
 
 
@@ -99,16 +99,16 @@ def test_what_celery_delays_for_a_topic_exchange_arrives(broker: AmqpBroker, url
     kind = (("x-queue-type", "quorum"),)
     described = Queue("media", "media", "video", exchange_type="topic", arguments=kind)
     broker.declare([described])
-    link = Link.dial(parse(url, {}), deadline=time.monotonic() + 10)
+    link = Link.dial(parse(url, {}), deadline=time.monotonic() + 30)
     channel = link.channel()
     channel.confirm_select()
     sent = time.time()
     levels = "0." * 27 + "1"
     channel.publish("celery_delayed_0", f"{levels}.video", call(7), mandatory=True)
-    channel.await_confirms(time.monotonic() + 10)
+    channel.await_confirms(time.monotonic() + 30)
     assert not channel.returned
     assert levels.count(".") + 1 == celery_delays.LEVELS
     consumer = broker.consumer(ConsumerSpec(uuid(), ["media"]))
-    assert collect(consumer, {"7"}, 20)["7"] >= sent + 1.0
+    assert collect(consumer, {"7"}, 60)["7"] >= sent + 1.0
     consumer.close()
     link.close()

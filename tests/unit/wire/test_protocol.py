@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime, timedelta
-from types import FrameType
 from typing import Any
 from uuid import UUID
 
 import pytest
 import zstandard
+from tests.budget.tracing import called
 
 from celeriac.exceptions import (
     ContentDisallowed,
@@ -316,19 +315,8 @@ def test_a_retry_may_be_given_time_and_place() -> None:
 
 def calls(function: Any) -> int:
     """Python-level calls of our own that `function` makes."""
-    seen = 0
-
-    def count(frame: FrameType, event: str, _: Any) -> None:
-        nonlocal seen
-        seen += event == "call" and "celeriac" in frame.f_code.co_filename
-
     function()
-    sys.setprofile(count)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return seen
+    return sum("celeriac" in code.co_filename for code in called(function))
 
 
 def test_the_hot_paths_stay_short() -> None:
