@@ -2,6 +2,7 @@
 
     supervisor.py  one loop: children, signals, hard limits       heart.py     leases, sweeps, burials
     children.py, signalling.py  what the supervisor sees and hears
+    slots.py       which processes are wanted, and when           shutdown.py  warm, soft, cold
     template.py    the process that forks children                child.py     lane + courier, put together
     courier.py     broker ↔ lane                                  lanes/       where bodies run
     request.py     one delivery → one settlement                  ledger.py    shared page: what runs and did
@@ -66,7 +67,7 @@ def start(app: Celeriac, options: WorkerOptions) -> int:
     app.backend.close()
     supervisor = Supervisor(app, options, store_name(app))
     code = supervisor.run()
-    if supervisor.restart:
+    if supervisor.shutdown.restart:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return code
 

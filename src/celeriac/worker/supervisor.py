@@ -8,7 +8,8 @@
    shrink the pool.
 4. Keeps the heart (`heart.py`), the steward and the embedded beat (`child.py`).
 
-Not here: any message (`courier.py`, `request.py`).
+Not here: any message (`courier.py`, `request.py`), when a process is wanted (`slots.py`), how all of it stops
+(`shutdown.py`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from celeriac.worker.options import WorkerOptions
 from celeriac.worker.outage import patience
 from celeriac.worker.readiness import ReadyFile
 from celeriac.worker.roster import Roster
+from celeriac.worker.shutdown import Shutdown
 from celeriac.worker.signalling import Signals
+from celeriac.worker.slots import Slots
 from celeriac.worker.template import Nursery, Order, nursery
 
 if TYPE_CHECKING:
@@ -48,8 +51,6 @@ __all__ = ["Supervisor"]
 
 logger = logging.getLogger("celeriac.worker")
 
-#: Seconds that the heart gets to give back what a dead child ran before its successor starts.
-HANDOVER = 0.1
 #: Seconds between looks at the ledgers.
 TICK = 0.1
 #: Seconds a courier may be silent while nothing runs.
@@ -61,8 +62,6 @@ OVERDUE = 0.5
 
 #: Exit status of a worker that may not wait for its broker (EX_UNAVAILABLE of BSD's sysexits).
 UNAVAILABLE = 69
-
-WARM, COLD = "warm", "cold"
 
 
 class Supervisor:
@@ -80,13 +79,9 @@ class Supervisor:
         self.queues = tuple(options.queues or ())
         self.children: dict[int, Child] = {}
         self.roster = Roster()
-        self.wanted: dict[tuple[str, int], float] = {}  # (role, slot) → when to start it (monotonic)
-        self.failures = 0
+        self.slots = Slots(self._concurrency)
+        self.shutdown = Shutdown(self.children, app.conf.worker_soft_shutdown_timeout or 0.0)
         self.ready = False
-        self.stopping: str | None = None
-        self.exit_code = 0
-        self.restart = False
-        self._deadline: float | None = None
         self._lost: list[str] = []
         self._new_revoked: list[str] = []
         self._nursery: Nursery | None = None
@@ -105,8 +100,8 @@ class Supervisor:
         # The template is forked before anything is connected and before the heart's thread starts.
         self._nursery = nursery(self.options.app, self._entry)
         self._signals = Signals()
-        slots = self._concurrency if self._many_children else 1
-        self.wanted = dict.fromkeys((("child", slot) for slot in range(slots)), 0.0)
+        for slot in range(self._concurrency if self._many_children else 1):
+            self.slots.want("child", slot)
         self._want_helpers()
         self._start_due(time.monotonic())
         self._heart = self._make_heart()
@@ -118,7 +113,7 @@ class Supervisor:
             self._start_over(exc)
         finally:
             self._end()
-        return self.exit_code
+        return self.shutdown.exit_code
 
     @property
     def _many_children(self) -> bool:
@@ -177,7 +172,7 @@ class Supervisor:
             child = self.children.pop(pid)
             child.kill()
             self._bury(child, -signal.SIGKILL)
-        self.restart = not self.stopping
+        self.shutdown.restart = self.shutdown.stage is None
 
     def _end(self) -> None:
         """Helpers end by themselves, all else is killed."""
@@ -186,7 +181,7 @@ class Supervisor:
         if self._heart is not None:
             self._heart.ending = True
         for child in self.children.values():
-            if child.role == "child" or (self.stopping == COLD and child.role != "steward"):
+            if child.role == "child" or (self.shutdown.stage == "cold" and child.role != "steward"):
                 child.innocent = True
                 child.kill()
             else:
@@ -217,9 +212,8 @@ class Supervisor:
         self._notice_absence(now)
         self._pass_on()
         self._watch(now)
-        if self.stopping:
-            if self._deadline is not None and now >= self._deadline:
-                self._go_cold()
+        if self.shutdown.stage is not None:
+            self.shutdown.watch(now)
             return any(child.role == "child" for child in self.children.values())
         return True
 
@@ -231,21 +225,19 @@ class Supervisor:
             self._lost.extend(self._leases())
 
     def _pause(self, now: float) -> float:
-        nearest = min(self.wanted.values(), default=now + TICK)
-        return max(0.0, min(TICK, nearest - now))
+        return max(0.0, min(TICK, self.slots.next_due(now + TICK) - now))
 
     def _start_due(self, now: float) -> None:
-        if self.stopping:
+        if self.shutdown.stage is not None:
             return
-        for (role, slot), due in list(self.wanted.items()):
-            if now >= due:
-                try:
-                    self._start(role, slot)
-                except BlockingIOError as exc:
-                    logger.error("Cannot start a process: %s; trying again.", exc)
-                    self.wanted[role, slot] = now + 1.0
-                else:
-                    del self.wanted[role, slot]
+        for role, slot in self.slots.due(now):
+            try:
+                self._start(role, slot)
+            except BlockingIOError as exc:
+                logger.error("Cannot start a process: %s; trying again.", exc)
+                self.slots.want(role, slot, now + 1.0)
+            else:
+                self.slots.started(role, slot)
 
     def _start(self, role: str, slot: int) -> Child:
         assert self._nursery is not None
@@ -276,9 +268,9 @@ class Supervisor:
             or signals.worker_shutdown.receivers
             or signals.worker_shutting_down.receivers
         ):
-            self.wanted["steward", 0] = 0.0
+            self.slots.want("steward", 0)
         if self.options.beat:
-            self.wanted["beat", 0] = 0.0
+            self.slots.want("beat", 0)
 
     def _reap(self, timeout: float) -> None:
         assert self._nursery is not None
@@ -294,7 +286,7 @@ class Supervisor:
                 self._bury(child, code)
 
     def _bury(self, child: Child, code: int) -> None:
-        again = self._when_again(child)  # asked first: the heart closes the ledger
+        again = self.slots.when_again(child, time.monotonic())  # asked first: the heart closes the ledger
         if child.ledger is not None:
             self.roster.busy(child.slot)
             self._say_how(child, code)
@@ -303,14 +295,14 @@ class Supervisor:
             self._heart.bury(Death(child.ledger, innocent, child.verdicts, code == EXIT_FAILED))
         self._lifelines.cut(child)  # now, and not before, the broker may notice the death
         child.control.close()
-        if self.stopping or child.retiring:
+        if self.shutdown.stage is not None or child.retiring:
             return
         if child.role == "child":
-            self.wanted["child", child.slot] = again
+            self.slots.want("child", child.slot, again)
         elif child.role == "beat":
             logger.error("The embedded beat ended with status %d; starting it again.", code)
             lived = time.monotonic() - child.born
-            self.wanted["beat", 0] = time.monotonic() + (0.0 if lived > 5.0 else 1.0)
+            self.slots.want("beat", 0, time.monotonic() + (0.0 if lived > 5.0 else 1.0))
 
     def _say_how(self, child: Child, code: int) -> None:
         assert child.ledger is not None
@@ -324,17 +316,6 @@ class Supervisor:
         logger.error(
             "Process 'Worker-%d' pid:%d exited with %s; starting another.", child.slot + 1, child.pid, how
         )
-
-    def _when_again(self, child: Child) -> float:
-        """At once (a moment later when it was running: then the new child finds that in the queue again);
-        with a growing pause when children die before they have taken a lease."""
-        now = time.monotonic()
-        busy = child.ledger is not None and child.ledger.busy()
-        if child.ledger is not None and (child.ledger.processed or busy or now - child.born > 5.0):
-            self.failures = 0
-            return now + (HANDOVER if busy else 0.0)
-        self.failures += 1
-        return now + (0.0 if self.failures <= self._concurrency * 2 else min(0.5 * self.failures, 30.0))
 
     def _watch(self, now: float) -> None:
         for child in list(self.children.values()):
@@ -384,12 +365,12 @@ class Supervisor:
         """A broker that is lost for longer than the settings allow ends the worker; somebody starts it
         again."""
         since = self._heart.outage.since if self._heart is not None else None
-        if since is None or self.stopping or time.monotonic() - since < self._patience:
+        if since is None or self.shutdown.stage is not None or time.monotonic() - since < self._patience:
             return
         setting = "broker_connection_max_retries" if self._patience else "broker_connection_retry"
         logger.critical("The broker is lost, and %s allows no more: the worker ends.", setting)
-        self.exit_code = UNAVAILABLE
-        self._go_cold()
+        self.shutdown.exit_code = UNAVAILABLE
+        self.shutdown.cold()
 
     def is_at_work(self) -> bool:
         """Started, not stopping, and in touch with the broker: the heart, and at least one child."""
@@ -397,7 +378,7 @@ class Supervisor:
         in_touch = self._heart is not None and self._heart.outage.since is None
         return (
             self.ready
-            and not self.stopping
+            and self.shutdown.stage is None
             and in_touch
             and any(ledger.leased and not ledger.away for ledger in ledgers)
         )
@@ -405,7 +386,7 @@ class Supervisor:
     def _say_ready(self) -> None:
         """Once, when every child has its lease."""
         leased = [child.ledger.leased for child in self.children.values() if child.ledger is not None]
-        if not self.ready and leased and all(leased) and not self.wanted:
+        if not self.ready and leased and all(leased) and not self.slots:
             self.ready = True
             for child in self.children.values():
                 if child.role == "steward":
@@ -417,63 +398,20 @@ class Supervisor:
         assert self._signals is not None
         for number in self._signals.take():
             if number == signal.SIGTERM:
-                self._go_warm("SIGTERM")
+                self.shutdown.warm("SIGTERM")
             elif number == signal.SIGINT:
-                self.exit_code = 1
-                if self.stopping:
-                    self._go_cold()
-                else:
-                    self._go_warm("SIGINT", hint=" (press Ctrl-C again to stop cold)")
+                self.shutdown.interrupt()
             elif number == signal.SIGQUIT:
-                self._go_soft()
+                self.shutdown.soft()
             elif number == signal.SIGHUP:
-                self.restart = True
-                self._go_warm("SIGHUP")
+                self.shutdown.restart = True
+                self.shutdown.warm("SIGHUP")
             elif number == signal.SIGUSR1:
                 self._dump_stacks()
             elif number == getattr(signal, "SIGTTIN", None):
                 self._resize(+1)
             elif number == getattr(signal, "SIGTTOU", None):
                 self._resize(-1)
-
-    def _go_warm(self, why: str, hint: str = "") -> None:
-        if self.stopping:
-            return
-        self._say(f"{why} received: warm shutdown; running tasks may finish{hint}")
-        self._stop_children(why, "Warm")
-
-    def _stop_children(self, why: str, how: str) -> None:
-        """Tell the children to stop, and the steward that they were told."""
-        self.stopping = WARM
-        for child in self.children.values():
-            if child.role == "steward":
-                child.tell(shutting_down={"sig": why, "how": how, "exitcode": self.exit_code})
-            else:
-                child.tell(stop=True)
-
-    def _go_soft(self) -> None:
-        """QUIT: cold, after `worker_soft_shutdown_timeout` seconds; a second QUIT skips that grace."""
-        grace = self.app.conf.worker_soft_shutdown_timeout or 0.0
-        if grace <= 0 or self._deadline is not None:
-            self._go_cold()
-            return
-        self._deadline = time.monotonic() + grace
-        self._say(f"soft shutdown: {grace:g} s of grace for running tasks")
-        if not self.stopping:
-            self._stop_children("SIGQUIT", "Soft")
-
-    def _go_cold(self) -> None:
-        if self.stopping == COLD:
-            return
-        if not self.stopping:
-            self._stop_children("SIGQUIT", "Cold")
-        self.stopping = COLD
-        running = sum(len(child.ledger.running()) for child in self.children.values() if child.ledger)
-        self._say(f"cold shutdown; {running} running task(s) stopped, their messages go back to the queues")
-        for child in self.children.values():
-            if child.role != "steward":
-                child.innocent = True
-                child.kill()
 
     def _dump_stacks(self) -> None:
         """Every process writes the stacks of its threads to the standard error of the worker."""
@@ -483,22 +421,14 @@ class Supervisor:
         for child in self.children.values():
             child.dump_stacks()
 
-    def _say(self, text: str) -> None:
-        with contextlib.suppress(ValueError, OSError):  # the terminal may be gone
-            print(f"\nworker: {text}", file=sys.stderr, flush=True)
-
     def _resize(self, change: int) -> None:
         if not self._many_children:
             logger.warning("Only the prefork pool can grow and shrink.")
             return
         children = [child for child in self.children.values() if child.role == "child"]
-        waiting = {slot for role, slot in self.wanted if role == "child"}
-        slots = sorted(waiting | {child.slot for child in children if not child.retiring})
         if change > 0:
-            self.wanted["child", max([*waiting, *(child.slot for child in children)], default=-1) + 1] = 0.0
-        elif len(slots) > 1:
-            for child in children:
-                if child.slot == slots[-1]:
-                    child.retiring = True
-                    child.tell(stop=True)
-            self.wanted.pop(("child", slots[-1]), None)
+            self.slots.grow(children)
+            return
+        for child in self.slots.shrink(children):
+            child.retiring = True
+            child.tell(stop=True)
