@@ -86,9 +86,9 @@ def wait_for_group(results):
 
 
 def run_chord(count):
-    """By default, `get` looks at every member again whenever one has ended: for hours, with 10,000."""
+    """By default, `get` looks at every member again with each message that arrives: 10,000 x 20,000 looks."""
     result = chord([noop.s() for _ in range(count)], total.s()).apply_async()
-    assert result.get(timeout=240, follow_parents=False) == count
+    assert result.get(timeout=290, follow_parents=False) == count
 
 
 def run_chain(count):
