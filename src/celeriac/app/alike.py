@@ -49,8 +49,14 @@ def gathered(
             return None
         get = options.get
         kind = (
-            task, get("group_id"), get("reply_to"), get("root_id"), get("parent_id"), id(get("chord"))
-        )  # fmt: skip
+            task,
+            get("group_id"),
+            get("reply_to"),
+            get("root_id"),
+            get("parent_id"),
+            get("ignore_result"),
+            id(get("chord")),
+        )
         if kind != last:
             last = kind
             pattern = patterns.get(kind)

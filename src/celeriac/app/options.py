@@ -107,6 +107,7 @@ LIGHT: Final = {
     "group_id": "group",
     "group_index": "group_index",
     "chord": "chord",
+    "ignore_result": "ignore_result",
 }
 
 _MODES: Final = {"transient": 1, "persistent": 2, None: 2}

@@ -98,6 +98,7 @@ CANVASES: dict[str, tuple[bool, Callable[[Celeriac], Any]]] = {
     "a queue": (True, lambda app: together(app, "proj.elsewhere")),
     "two tasks": (True, lambda app: together(app, "proj.add", "proj.total")),
     "two priorities": (False, lambda app: together(app, "proj.add", "proj.note")),
+    "no results": (True, lambda app: together(app, "proj.add", ignore_result=True)),
     "own options": (False, lambda app: together(app, "proj.add", queue="own", headers={"x": 1})),
     "unknown": (False, lambda app: together(app, "proj.far")),
     "few": (False, lambda app: together(app, "proj.add", count=MANY - 1)),
