@@ -30,6 +30,14 @@ class Place(NamedTuple):
     idle: int | None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first that needs an environment waits for its download, and the second for the first."""
+    for item in items:
+        needs = any(name.endswith("_python") for name in getattr(item, "fixturenames", ()))
+        if needs and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(400))
+
+
 @pytest.fixture(scope="session")
 def celery_python() -> str:
     """The interpreter of a virtual environment with Celery 5.7, made on first use."""

@@ -25,6 +25,7 @@ def ground(kind: str, name: str, request: pytest.FixtureRequest, tmp_path: Path)
         yield Ground(kind, tmp_path, stack, servers=servers, seed=1)
 
 
+@pytest.mark.timeout(300)  # one of them makes an environment for Celery
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_row(name: str, ground: Ground) -> None:
     if name == "F22" and not may_mount():

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from celeriac import Celeriac
 from celeriac.backends.polling import PollingWatch, Seen
 from celeriac.result.waiting import arrivals
@@ -17,16 +19,33 @@ class Shelf:
     def __init__(self) -> None:
         self.stored: dict[str, Seen] = {}
         self.looks: list[tuple[float, list[str]]] = []
+        self.now = time.monotonic
 
     def look(self, ids: Sequence[str]) -> Mapping[str, Seen]:
-        self.looks.append((time.monotonic(), list(ids)))
+        self.looks.append((self.now(), list(ids)))
         return {task_id: self.stored[task_id] for task_id in ids if task_id in self.stored}
 
 
-def test_looks_become_rarer_up_to_the_interval() -> None:
-    shelf = Shelf()
+class Clock(threading.Condition):
+    """Time passes only while somebody waits, and exactly as long as that was to take."""
+
+    now = 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.now += timeout or 0.0
+        return False
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_looks_become_rarer_up_to_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, clock = Shelf(), Clock()
     watch = PollingWatch(shelf.look, ["a"])
     watch.interval = 0.1
+    monkeypatch.setattr(watch, "_changed", clock)
+    monkeypatch.setattr("celeriac.backends.polling.time", clock)
+    shelf.now = clock.monotonic
     assert watch.wait(1.0) == {}
     times = [at for at, _ in shelf.looks]
     assert 10 <= len(times) <= 17
