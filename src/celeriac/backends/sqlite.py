@@ -10,10 +10,10 @@ URL and options as of the broker (`brokers/sqlite/broker.py`). Not here: chords 
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from celeriac.backends.base import BackendCapabilities, ResultTarget, StoredResult
@@ -21,6 +21,7 @@ from celeriac.backends.sqlite_chords import SqliteChords
 from celeriac.transport import sqlite_results
 from celeriac.transport.bells import POLL, SLOW_POLL, Bell
 from celeriac.transport.sqlite import Database, database, library_version
+from celeriac.utils.perprocess import PerProcess
 
 __all__ = ["SqliteBackend", "SqliteWatch"]
 
@@ -185,8 +186,7 @@ class SqliteBackend:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._database = database(url, options)
         self.chords = SqliteChords(self._database)
-        self._hub_lock = threading.Lock()
-        self._hub: tuple[int, Hub] | None = None  # with the process it belongs to
+        self._hub = PerProcess(partial(Hub, self._database), Hub.close, keeps=False)
 
     def store(self, batch: Sequence[StoredResult]) -> None:
         if not batch:
@@ -214,11 +214,7 @@ class SqliteBackend:
             connection.execute(FORGET, (json.dumps(list(ids)),))
 
     def watch(self, ids: Iterable[str] = ()) -> SqliteWatch:
-        with self._hub_lock:
-            if self._hub is None or self._hub[0] != os.getpid():
-                self._hub = (os.getpid(), Hub(self._database))
-            hub = self._hub[1]
-        return SqliteWatch(self, hub, ids)
+        return SqliteWatch(self, self._hub(), ids)
 
     def target(self) -> ResultTarget | None:
         return ResultTarget(("sqlite", self._database.path))
@@ -258,8 +254,5 @@ class SqliteBackend:
         return f"SQLite {library_version()} ({self._database.path})"
 
     def close(self) -> None:
-        with self._hub_lock:
-            if self._hub is not None and self._hub[0] == os.getpid():
-                self._hub[1].close()
-            self._hub = None
+        self._hub.close()
         self._database.close()

@@ -27,6 +27,8 @@ class PerProcess(Generic[T]):
     Args:
         make: makes it. What it raises, the caller gets, and the next call tries again.
         close: ends it.
+        keeps: what a parent made is kept aside in its children. False is for what knows itself whose it is, and
+            is better collected there.
 
     Example:
         >>> numbers = PerProcess(list)
@@ -35,9 +37,12 @@ class PerProcess(Generic[T]):
         [1]
     """
 
-    def __init__(self, make: Callable[[], T], close: Callable[[T], object] | None = None) -> None:
+    def __init__(
+        self, make: Callable[[], T], close: Callable[[T], object] | None = None, *, keeps: bool = True
+    ) -> None:
         self._make = make
         self._close = close
+        self._keeps = keeps
         self._made: tuple[int, T] | None = None  # with the process it belongs to
         self._making = threading.Lock()
         _all.add(self)
@@ -62,12 +67,13 @@ class PerProcess(Generic[T]):
             self._close(made[1])
 
     def _leave(self) -> tuple[int, T] | None:
-        """Forget what was made; a parent's is kept aside, this process's own is returned."""
+        """Forget what was made; this process's own is returned."""
         made, self._made = self._made, None
-        if made is not None and made[0] != os.getpid():
+        if made is None or made[0] == os.getpid():
+            return made
+        if self._keeps:
             _inherited.append(made[1])
-            return None
-        return made
+        return None
 
 
 _all: weakref.WeakSet[PerProcess[Any]] = weakref.WeakSet()

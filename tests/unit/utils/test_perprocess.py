@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -93,6 +95,20 @@ def test_a_child_that_closes_it_at_once_leaves_the_parents_alone() -> None:
     client = PerProcess(Client, Client.close)
     parents = client()
     assert in_child(lambda: client.close() is None and not parents.closed)  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_what_a_parent_made_is_kept_in_its_children_if_that_is_wanted(keeps: bool) -> None:
+    client = PerProcess(Client, Client.close, keeps=keeps)
+    parents = weakref.ref(client())
+
+    def check() -> bool:
+        client()
+        gc.collect()
+        return (parents() is not None) == keeps
+
+    assert in_child(check)
+    assert parents() is not None
 
 
 def test_a_child_forked_while_it_is_made_is_not_kept_waiting() -> None:

@@ -6,8 +6,6 @@ broker (`transport/postgres/url.py`).
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -21,6 +19,7 @@ from celeriac.transport.postgres.results import ResultTable
 from celeriac.transport.postgres.tables import PostgresTables
 from celeriac.transport.postgres.values import NULL, bytea, float8, int8, integer, name_key
 from celeriac.utils.batches import sized_batches
+from celeriac.utils.perprocess import PerProcess
 
 __all__ = ["PostgresBackend"]
 
@@ -63,8 +62,7 @@ class PostgresBackend:
         self.chords = PostgresChords(self._pool)
         self._save, self._load, self._delete = (server.sql(each).encode() for each in (_SAVE, _LOAD, _DELETE))
         self._expire = [server.sql(_EXPIRE % (name, name)).encode() for name in ("result", "saved_group")]
-        self._hub_lock = threading.Lock()
-        self._hub: tuple[int, Hub] | None = None  # with the process it belongs to
+        self._hub = PerProcess(partial(Hub, self._pool, self._table), Hub.close, keeps=False)
 
     # -- store, load, forget -------------------------------------------------------------------------------
 
@@ -94,11 +92,7 @@ class PostgresBackend:
             self._pool.run(lambda link, deadline: self._table.forget(link, ids, deadline))
 
     def watch(self, ids: Iterable[str] = ()) -> PostgresWatch:
-        with self._hub_lock:
-            if self._hub is None or self._hub[0] != os.getpid():
-                self._hub = (os.getpid(), Hub(self._pool, self._table))
-            hub = self._hub[1]
-        return PostgresWatch(hub, ids)
+        return PostgresWatch(self._hub(), ids)
 
     def target(self) -> ResultTarget | None:
         return ResultTarget(self.server.location)
@@ -138,10 +132,7 @@ class PostgresBackend:
         return f"PostgreSQL ({self.server.where})"
 
     def close(self) -> None:
-        with self._hub_lock:
-            if self._hub is not None and self._hub[0] == os.getpid():
-                self._hub[1].close()
-            self._hub = None
+        self._hub.close()
         self._pool.close()
 
 
