@@ -27,8 +27,8 @@ class PerProcess(Generic[T]):
     Args:
         make: makes it. What it raises, the caller gets, and the next call tries again.
         close: ends it.
-        keeps: what a parent made is kept aside in its children. False is for what knows itself whose it is, and
-            is better collected there.
+        keeps: what a parent made is kept aside in its children. False is for what knows whose it is, and is
+            better collected there.
 
     Example:
         >>> numbers = PerProcess(list)
