@@ -18,6 +18,7 @@ from celeriac.wire.pattern import Pattern
 
 __all__ = ["Alike", "Draft"]
 
+_new: Any = tuple.__new__
 _Destination = tuple[str, str, str, int, None, None]
 
 
@@ -67,7 +68,8 @@ class Alike(Composed[Outgoing]):
         self._written = self.envelopes(slice(None))
 
     def _outgoing(self, part: slice) -> list[Outgoing]:
+        behind = self.destination
         return [
-            Outgoing(pattern.message(id, args, kwargs, place), *self.destination)
+            _new(Outgoing, (pattern.make(id=id, args=args, kwargs=kwargs, group_index=place), *behind))
             for pattern, id, args, kwargs, place in self._drafts[part]
         ]

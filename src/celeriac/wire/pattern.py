@@ -33,7 +33,7 @@ _dumps = json.dumps_text
 class Pattern:
     """See above.
 
-    Args:
+    Attributes:
         make: `protocol.write` with all that the calls share; called with `id`, `args`, `kwargs` and
             `group_index`.
 
@@ -46,18 +46,12 @@ class Pattern:
         '(2, 3)'
     """
 
-    __slots__ = ("_follows", "_is_learned", "_make", "_no_args", "_order", "_text")
+    __slots__ = ("_follows", "_is_learned", "_no_args", "_order", "_text", "make")
 
     def __init__(self, make: Callable[..., Message]) -> None:
-        self._make = make
+        self.make = make
         self._is_learned = False
         self._text: str | None = None  # None: no pattern fits these calls
-
-    def message(
-        self, id: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, index: int | None
-    ) -> Message:
-        """The message of one call."""
-        return self._make(id=id, args=args, kwargs=kwargs, group_index=index)
 
     def envelope(
         self, id: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, index: int | None, tag: str
@@ -70,7 +64,7 @@ class Pattern:
         if not self._is_learned:
             self._learn()
         if self._text is None or not isinstance(args, list | tuple) or type(kwargs or {}) is not dict:
-            return virtual.encode(self.message(id, args, kwargs, index))
+            return self._for_itself(id, args, kwargs, index)
         if args or kwargs or type(args) is not tuple:
             parameters = _dumps(kwargs) if kwargs else "{}"
             body = _base64(f"[{_dumps(args)}, {parameters}, {self._follows}]".encode("ascii"))
@@ -87,15 +81,18 @@ class Pattern:
                 body,
             )
         except (TypeError, ValueError, OverflowError, RecursionError):  # as in `json.encode_envelope`
-            return virtual.encode(self.message(id, args, kwargs, index))
+            return self._for_itself(id, args, kwargs, index)
         raw = (self._text % self._order(values)).encode()
-        return raw if len(raw) <= _SHORT else virtual.encode(self.message(id, args, kwargs, index))
+        return raw if len(raw) <= _SHORT else self._for_itself(id, args, kwargs, index)
+
+    def _for_itself(self, id: str, args: Any, kwargs: Any, index: int | None) -> bytes:
+        return virtual.encode(self.make(id=id, args=args, kwargs=kwargs, group_index=index))
 
     def _learn(self) -> None:
         """Write one call, and find in it what is its own."""
         self._is_learned = True
         id, arg, key, index = uuid(), uuid(), uuid(), randbits(53) | 1 << 52
-        message = self.message(id, (arg,), {key: 0}, index)
+        message = self.make(id=id, args=(arg,), kwargs={key: 0}, group_index=index)
         start = f'[["{arg}"], {{"{key}": 0}}, '.encode()
         body = message.body
         raw = virtual.encode(message)
