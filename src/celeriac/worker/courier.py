@@ -172,8 +172,9 @@ class Courier(threading.Thread):
         self.on_lost()
 
     def _ring(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it is free already: rung twice
-            self._bell.release()
+        if self._bell.locked():
+            with contextlib.suppress(RuntimeError):  # somebody has rung it just now
+                self._bell.release()
 
     # -- called by the child ------------------------------------------------------------------------------
 
@@ -224,6 +225,9 @@ class Courier(threading.Thread):
                     if self.roster is not None:
                         self.roster.busy(self.slot)
                     self.lane.put(received.deliveries)
+                    if self._waits():  # at once, for the lane needs the interpreter that we still have
+                        now = time.monotonic()
+                        self._sleep(now, self.lane.tick(now), idle=False)
                     continue
                 if self.outbox or self.urgent:
                     continue

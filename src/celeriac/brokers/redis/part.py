@@ -170,8 +170,10 @@ class Part:
                 heir,
             )
         arms = False
-        # Right after a push something is there to be taken: tracking is armed when that is done.
-        may_arm = limit > 0 and self._is_quiet and bool(settlements)
+        # Right after a push something is there to be taken: tracking is armed when that is done. So it is
+        # where a follow-up is likely to come back.
+        is_heir = heir is not None and self._comes_back
+        may_arm = limit > 0 and self._is_quiet and bool(settlements) and not is_heir
 
         def attempt(link: Link, deadline: float) -> list[Any]:
             nonlocal arms

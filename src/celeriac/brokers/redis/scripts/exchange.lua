@@ -330,12 +330,14 @@ end
 
 reply[2], reply[4], reply[5] = now, stale, {}
 local alone = false
-if handed then
+if handed then -- nothing else is there
   reply[6], reply[7], reply[8] = unpack(handed)
-  limit = limit - 1
+  limit = 0
 end
 for queue = 0, queues - 1 do
-  promote(queue * width)
+  if not handed then
+    promote(queue * width)
+  end
   alone = alone or (limit > 0 and take_suspect(queue, queue * width))
 end
 for queue = 0, queues - 1 do
