@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
     from celeriac.app.task import Task
 
-__all__ = ["KNOWN", "LIGHT", "Fields", "Prepared", "fields_of", "lasting", "patience"]
+__all__ = ["KNOWN", "LIGHT", "PLANNED", "Fields", "Prepared", "fields_of", "lasting", "patience"]
 
 #: Options that are written into the message as they are: option → argument of `write`.
 _WRITTEN: Final = {
@@ -109,6 +109,9 @@ LIGHT: Final = {
     "chord": "chord",
     "ignore_result": "ignore_result",
 }
+
+#: The same for a message that is written by itself.
+PLANNED: Final = LIGHT | {"chain": "chain"}
 
 _MODES: Final = {"transient": 1, "persistent": 2, None: 2}
 #: Seconds within which a publish without retries must succeed.

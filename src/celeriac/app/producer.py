@@ -22,7 +22,7 @@ from celeriac.app.chords import openings
 from celeriac.app.followups import followups, next_try
 from celeriac.app.ids import local as _local
 from celeriac.app.ids import new_id, reply_id
-from celeriac.app.options import LIGHT, Prepared, fields_of, patience
+from celeriac.app.options import PLANNED, Prepared, fields_of, patience
 from celeriac.app.queues import declarations
 from celeriac.app.routes import Destination
 from celeriac.app.stack import Running, current_parent
@@ -54,7 +54,7 @@ _running = _state.running
 _before = signals.before_task_publish
 _after = signals.after_task_publish
 _new_tuple: Any = tuple.__new__
-_LIGHT_KEYS: Final = LIGHT.keys()
+_PLANNED_KEYS: Final = PLANNED.keys()
 #: Options that say how long publishing may take, and nothing of the message.
 _PATIENCE_KEYS: Final = {"timeout", "retry", "retry_policy"}
 
@@ -331,14 +331,14 @@ class Producer:
         shared = self._shared(parent)
         prepared: list[Prepared] = []
         for name, args, kwargs, options, task in calls:
-            plan = None if heavy or task is None or not options.keys() <= _LIGHT_KEYS else task._plan
+            plan = None if heavy or task is None or not options.keys() <= _PLANNED_KEYS else task._plan
             if plan is None or plan.producer is not self or not plan.fixed:
                 prepared.append(self.prepare(name, args, kwargs, options, task, parent))
                 if task is not None and (task._plan is None or task._plan.producer is not self):
                     self._plan(task)
                 continue
             fields = shared | {
-                LIGHT[key]: value for key, value in options.items() if value is not None and value != {}
+                PLANNED[key]: value for key, value in options.items() if value is not None and value != {}
             }
             call_id = fields.setdefault("id", "") or new_id()
             fields["id"] = call_id
