@@ -58,6 +58,8 @@ class Proxy:
     def __exit__(self, *exc: object) -> None:
         self._ended = True
         self.heal()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # closing it would leave its thread in accept()
         self._listener.close()
         self.cut()
         for server, _ in self._kept:
@@ -138,8 +140,8 @@ class Proxy:
         with self._lock:
             self._pairs.remove((client, server))
         self._kept.append((server, data))
+        self.held.set()  # before the client hears of anything
         _reset(client)
-        self.held.set()
 
     def _replies(self, client: socket.socket, server: socket.socket, swallow: threading.Event) -> None:
         with contextlib.suppress(OSError):
