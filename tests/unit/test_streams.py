@@ -15,6 +15,8 @@ from celeriac.exceptions import TimeoutError
 from celeriac.result import AsyncResult, EagerResult, GroupResult, Progress, ResultSet, Update
 from celeriac.wire.results import encode_result
 
+pytestmark = pytest.mark.usefixtures("own_state")  # no tasks of other tests, and none for them
+
 names = itertools.count()
 Put = Callable[..., None]
 

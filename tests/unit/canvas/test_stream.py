@@ -15,6 +15,8 @@ from celeriac.canvas.chord import AT_ONCE
 from celeriac.canvas.stream import Stream, at_least
 from celeriac.wire.json import dumps
 
+pytestmark = pytest.mark.usefixtures("own_state")  # no tasks of other tests, and none for them
+
 
 class Source:
     """A generator of calls that counts how many were asked for."""
