@@ -36,7 +36,7 @@ from celeriac.app.routes import Router
 from celeriac.app.settings import read_assignments, read_envvar
 from celeriac.app.task import AsyncTask
 from celeriac.app.task import Task as _Task
-from celeriac.exceptions import AlwaysEagerIgnored, ImproperlyConfigured
+from celeriac.exceptions import AlwaysEagerIgnored
 from celeriac.signals import Signal
 
 if TYPE_CHECKING:
@@ -456,15 +456,7 @@ class Celeriac:
         Raises:
             ImproperlyConfigured: neither is possible.
         """
-        if self.chord_store is not None:
-            return True
-        if self._parts.polls_chords():
-            return False
-        raise ImproperlyConfigured(
-            "A chord cannot be sent: nothing can count its members. Results are not kept (result_backend is "
-            f"{self.conf.result_backend or 'not set'!r}), and the broker is no store that could do it. Set "
-            "result_backend to one, e.g. redis://, postgresql:// or sqlite://."
-        )
+        return self._parts.counts_chords()
 
     @property
     def mailbox(self) -> Mailbox | None:
@@ -523,10 +515,7 @@ class Celeriac:
         Raises:
             QueueNotFound: a queue is unknown and `task_create_missing_queues` is off.
         """
-        queues = self.queues
-        names = [queues[name].name for name in selected] if selected else queues.consumed
-        without = set(excluded or ())
-        return [name for name in dict.fromkeys(names) if name not in without]
+        return self.queues.to_consume(selected, excluded)
 
     @property
     def result_ttl(self) -> float | None:
@@ -534,49 +523,20 @@ class Celeriac:
         return self.conf.result_expires or None
 
     def store_state(
-        self,
-        task: AnyTask,
-        task_id: str,
-        state: str | None,
-        meta: Any,
-        request: Any,
-        **extra: Any,
+        self, task: AnyTask, task_id: str, state: str | None, meta: Any, request: Any, **extra: Any
     ) -> None:
-        """Store a state of a call now (`Task.update_state`)."""
-        from celeriac import states
-        from celeriac.backends.interim import store_interim
+        """Store a state of a call now; see `celeriac.app.storing`."""
+        from celeriac.app.storing import store_state
 
-        result = self.state_document(task, task_id, state or states.PENDING, meta, request, **extra)
-        if state in states.READY_STATES:
-            task.backend.store([result])
-        else:
-            store_interim(task.backend, [result], self.conf.result_serializer)
+        store_state(self, task, task_id, state, meta, request, **extra)
 
     def state_document(
         self, task: AnyTask, task_id: str, state: str, meta: Any, request: Any, **extra: Any
     ) -> StoredResult:
-        """A state of a call as a document. `extra`: of `encode_result`."""
-        from celeriac.brokers.base import StoredResult
-        from celeriac.wire.results import encode_result
+        """A state of a call as a document; see `celeriac.app.storing`."""
+        from celeriac.app.storing import state_document
 
-        if self.conf.result_extended:
-            extra |= {
-                "name": task.name,
-                "args": request.args,
-                "kwargs": request.kwargs,
-                "worker": request.hostname,
-            }
-            extra |= {"retries": request.retries, "queue": (request.delivery_info or {}).get("routing_key")}
-        document = encode_result(
-            task_id,
-            state,
-            meta,
-            serializer=self.conf.result_serializer,
-            parent_id=request.parent_id,
-            group_id=request.group,
-            **extra,
-        )
-        return StoredResult(task_id, document, self.result_ttl, request.reply_to or "")
+        return state_document(self, task, task_id, state, meta, request, **extra)
 
     # -- periodic tasks -------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from celeriac.app.hooks import sealed, with_hooks
 from celeriac.app.loading import Loader, cwd_in_path
 from celeriac.app.queues import Queues, declarations
 from celeriac.app.routes import Router
+from celeriac.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from celeriac.app.base import Celeriac
@@ -144,6 +145,18 @@ class Parts:
             return None
         store: ChordStore = found.chords
         return store
+
+    def counts_chords(self) -> bool:
+        if self.chord_store() is not None:
+            return True
+        if self.polls_chords():
+            return False
+        backend = self._app.conf.result_backend or "not set"
+        raise ImproperlyConfigured(
+            "A chord cannot be sent: nothing can count its members. Results are not kept (result_backend is "
+            f"{backend!r}), and the broker is no store that could do it. Set result_backend to one, e.g. "
+            "redis://, postgresql:// or sqlite://."
+        )
 
     def polls_chords(self) -> bool:
         """True when the results of a chord's members can be looked for, one by one."""

@@ -269,6 +269,12 @@ class Queues:
         """Names of the queues a worker of this application consumes from, in order."""
         return list(self._declared) if self._selected is None else list(self._selected)
 
+    def to_consume(self, selected: Iterable[str] | None, excluded: Iterable[str] | None) -> list[str]:
+        """Names of `selected`, else of all that are consumed from; less `excluded`."""
+        names = [self[name].name for name in selected] if selected else self.consumed
+        without = set(excluded or ())
+        return [name for name in dict.fromkeys(names) if name not in without]
+
 
 def _lacks_priority(queue: Any) -> bool:
     """Whether a queue could have a highest priority, and nobody has said which."""
