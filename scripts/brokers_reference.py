@@ -54,6 +54,7 @@ BROKER_ROWS = {
     ),
     "transactional": Row("sending belongs to a transaction of the caller's, if asked"),
     "in_parts": Row("a long batch is made while its beginning is being stored"),
+    "envelopes": Row("a long batch of calls that are alike is written from a pattern"),
     "browse": Row("waiting messages can be looked at"),
     "wakes_one": Row("a message wakes", lambda one: "one idle process" if one else "all idle processes"),
     "census": Row(
