@@ -437,10 +437,20 @@ class TestSets:
             three.maybe_throw()
 
     def test_get_returns_values_in_order(self, app: Celeriac, three: ResultSet) -> None:
-        for n, name in enumerate(("2", "0", "1")):
-            later(put, app, name, value=int(name), seconds=0.01 * (n + 1))
         order: list[str] = []
-        assert three.get(timeout=10, callback=lambda task_id, value: order.append(task_id)) == [0, 1, 2]
+        to_come = ["2", "0", "1"]
+
+        def store_next() -> None:
+            if to_come:
+                name = to_come.pop(0)
+                put(app, name, value=int(name))
+
+        def came(task_id: str, value: Any) -> None:
+            order.append(task_id)
+            store_next()
+
+        later(store_next)
+        assert three.get(timeout=10, callback=came) == [0, 1, 2]
         assert order == ["2", "0", "1"]
         order.clear()
         again = ResultSet([result(app, str(n)) for n in (1, 0, 1)], app=app)

@@ -100,9 +100,13 @@ async def test_groups_stream_the_states_of_all(app: Celeriac, put: Put) -> None:
     group = GroupResult("g", [app.AsyncResult("a"), inner, EagerResult("e", 5, "SUCCESS")], app=app)
     put("a", "SUCCESS", 1)
     put("b", "PROGRESS", {"current": 1, "total": 2})
-    threading.Timer(0.05, put, ("c", "SUCCESS", 3)).start()
-    threading.Timer(0.1, put, ("b", "SUCCESS", 2)).start()
-    seen = list(group.stream(timeout=10))
+    seen = []
+    for update in group.stream(timeout=10):
+        seen.append(update)
+        if (update.id, update.state) == ("b", "PROGRESS"):
+            threading.Timer(0.05, put, ("c", "SUCCESS", 3)).start()
+        elif update.id == "c":
+            put("b", "SUCCESS", 2)
     assert states_of(seen)[0] == ("e", "SUCCESS")
     assert sorted(states_of(seen)) == [
         ("a", "SUCCESS"), ("b", "PROGRESS"), ("b", "SUCCESS"), ("c", "SUCCESS"), ("e", "SUCCESS")

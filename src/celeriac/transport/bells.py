@@ -10,6 +10,7 @@ are no such sockets (Windows, some file systems), a bell has no name and its own
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import itertools
@@ -134,7 +135,8 @@ def ring(folder: str, name: str, payload: bytes) -> bool:
     try:
         sender.sendto(payload, os.path.join(folder, name))
     except OSError as exc:
-        return exc.errno in (errno.EAGAIN, errno.ENOBUFS)  # full; else it is gone, and tidied up some day
+        # Full, or our own end was put away; else it is gone, and tidied up some day.
+        return exc.errno in (errno.EAGAIN, errno.ENOBUFS, errno.EBADF)
     return True
 
 
@@ -165,6 +167,12 @@ def _sender() -> socket.socket | None:
         if sender is not made:  # another thread was first
             made.close()
     return sender
+
+
+@atexit.register
+def _put_away() -> None:
+    while _senders:
+        _senders.popitem()[1].close()
 
 
 def _make_private(folder: str) -> None:

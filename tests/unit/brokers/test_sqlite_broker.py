@@ -314,8 +314,7 @@ def test_expired_results_are_pruned(url: str, clock: Clock) -> None:
 def test_watchers_that_are_gone_are_forgotten(url: str) -> None:
     backend = SqliteBackend(url, {})
     watch = backend.watch(["a"])
-    assert backend._hub is not None
-    bell = backend._hub[1]._bell
+    bell = backend._hub()._bell
     assert bell is not None
     bell.close()  # as if its process had been killed
     backend.store([StoredResult("a", b"{}")])
