@@ -37,6 +37,7 @@ write lock; all written, not committed; committed. (A sweep that finds nothing w
 | `outcome.concluded`| child: the body has ended, its settlement is made; the ledger says it runs      |
 | `outcome.noted`    | child: the ledger says it has ended; the settlement is in no outbox yet         |
 | `chord.arrived`    | child: members are counted; what a complete chord sets off is not published     |
+| `moved`            | child: copies of deliveries that came back are stored; they are not settled    |
 | `results.stored`   | child: results are in a store of their own; the delivery is not settled         |
 
 Points that other systems have and this one cannot have, because a settlement is one atomic step of the

@@ -159,12 +159,14 @@ def test_a_process_that_dies_while_it_moves_a_suspect_leaves_one_that_runs(
 def test_of_two_copies_of_a_suspect_in_doubt_one_runs(
     client: Celeriac, store: Store, node: Start, journal: Journal
 ) -> None:
-    """Nobody knows either; two processes find them at once."""
+    """Nobody knows either. Two that are marked are read by two processes at once; or one is not, and waits
+    behind the one that is."""
     worker = node("-c", "2")
     send(client, "record", ["first"], 0.0)
     assert client.AsyncResult("first").get(timeout=20) == "first"
+    assert worker.stop() == 0  # the queues are there
     marks = {AGAIN: 1, CRASHES: 1}
-    keys = [f"k{i}" for i in range(4)]
+    keys, others = [f"k{i}" for i in range(4)], [f"o{i}" for i in range(3)]
     copy_of = {
         key: Message(
             b'[["%s", 0.0], {}, {}]' % key.encode(),
@@ -173,10 +175,17 @@ def test_of_two_copies_of_a_suspect_in_doubt_one_runs(
             {"lang": "py", "task": "record", "id": key, "retries": 0, **marks},
             {"delivery_mode": 2, "message_id": delivery_tag()},
         )
-        for key in keys
+        for key in (*keys, *others)
     }
     for key in (*keys, *keys):
         put(store.broker, names.suspects_queue("faults"), copy_of[key])
+    for key in others:
+        copy = copy_of[key]
+        put(store.broker, names.suspects_queue("faults"), copy)
+        headers = {name: value for name, value in copy.headers.items() if name != AGAIN}
+        put(store.broker, names.suspects_queue("faults"), copy._replace(headers=headers))
+    keys += others
+    worker.start()
     until(lambda: journal.ended() == 1 + len(keys) and drained(client), 30, "they have run")
     assert journal.count("start") == dict.fromkeys(["first", *keys], 1)
     assert worker.stop() == 0

@@ -50,12 +50,14 @@ from celeriac.wire.message import Message, Unreadable
 
 __all__ = [
     "ACK",
+    "CLAIM_TTL",
     "COPIED",
     "CRASHED",
     "DEAD",
     "DONE",
     "ENDED",
     "INNOCENT",
+    "MOVED",
     "QUARANTINE",
     "REQUEUE",
     "RUNNING",
@@ -97,7 +99,7 @@ QUARANTINE: Final = 0.25
 #: Tags of brokers without leases are below 2 ** TAG_BITS.
 TAG_BITS: Final = 62
 
-#: What a node knows of a delivery, one of the five below (the last one with its reason behind it).
+#: What a node knows of a delivery, one of those below (`ENDED` with its reason behind it).
 Fate = str
 #: A living process has it, or is about to settle it.
 RUNNING: Final = "running"
@@ -112,8 +114,12 @@ CRASHED: Final = "crashed"
 ENDED: Final = "ended:"
 #: Its process died while it published a copy that takes its place: nobody knows whether that is stored.
 COPIED: Final = "copied"
+#: The same of one that had come back to it and had crashed: the copy, for the suspects, counts that.
+MOVED: Final = "moved"
 #: Somebody is about to find out: ask again.
 UNSURE: Final = "unsure"
+#: Seconds for which a claim (`Trail.claim`) counts that is not made again.
+CLAIM_TTL: Final = 10.0
 #: (queue, tag) of a delivery.
 Place = tuple[str, int]
 
@@ -232,10 +238,12 @@ class ResultTarget(NamedTuple):
 
 
 class Word(NamedTuple):
-    """What a node says of a delivery. `age`: seconds since it became so, by the node's own clock."""
+    """What a node says of a delivery. `fate`: empty when it only knows who claims it. `age`: seconds since it
+    became so, by the node's own clock. `claims`: ids of the consumers that claim it (`Trail.claim`)."""
 
     fate: Fate
     age: float = 0.0
+    claims: tuple[str, ...] = ()
 
 
 #: Asked for the words on some deliveries; says nothing of those that it does not know.
@@ -272,6 +280,13 @@ class Trail(Protocol):
 
     def dropped(self, tags: Iterable[int]) -> None:
         """The connection they came from is lost, and they will not be handed over (any more)."""
+
+    def claim(self, tags: Iterable[int]) -> None:
+        """Copies of these are here, and it is asked next whether they may run: of two that ask at the same
+        moment one at least sees the other. Counts for `CLAIM_TTL` seconds, unless it is made again."""
+
+    def disclaim(self, tags: Iterable[int]) -> None:
+        """It is decided and, if they run here, written down by `took`; or left to somebody else."""
 
     def alone(self) -> bool:
         """Ask before taking a suspect: True when no other process of this node took one in the last

@@ -6,14 +6,14 @@
 3. A ring of deliveries that are done and owe nothing (no result, no follow-up), but are not settled yet: they
    are settled, not run again, when the child dies.
 4. A lock on the file, held by the supervisor: whoever can take it knows that the supervisor is dead.
-5. Room for the trail of a consumer without a lease (`trail.py`), and a byte that says whether it writes to
-   its connection just now.
+5. Room for the trail of a consumer without a lease and for its claims (`trail.py`), and a byte that says
+   whether it writes to its connection just now.
 6. A mark by the supervisor that the child is killed on purpose and nothing that it holds is to blame.
 
 Times are `time.monotonic()`, which all processes of a machine share (Linux, macOS).
 
 Layout (little endian): a header of HEADER_SIZE, slots of SLOT_SIZE each, a ring of RING_SIZE items, a trail
-of TRAIL_SIZE words.
+of TRAIL_SIZE words, CLAIMS words and as many times.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from typing import Any, NamedTuple
 
 __all__ = ["Ledger", "Running", "ledger_folder", "lock_file"]
 
-MAGIC = 0xCE1E0002
+MAGIC = 0xCE1E0003
 HEADER_SIZE = 4096
 SLOT_SIZE = 256
 RING_SIZE = 4096
 RING_ITEM = 16
 TRAIL_SIZE = 8192
+CLAIMS = 1024
 #: Bytes that are kept of a task id.
 ID_SIZE = 64
 
@@ -116,8 +117,12 @@ class Ledger:
         self._times = memoryview(self.page)[:HEADER_SIZE].cast("d")
         self._done = self._words[_DONE]
         trail = self._ring_offset + RING_SIZE * RING_ITEM
-        #: The trail's words, how many steps it has (at 0), and the byte of writing: for `trail.py`.
-        self.trail = memoryview(self.page)[trail : trail + TRAIL_SIZE * 8].cast("Q")
+        claims = trail + TRAIL_SIZE * 8
+        #: The trail's words, how many steps it has (at 0), claims and their times, and the byte of writing:
+        #: for `trail.py`.
+        self.trail = memoryview(self.page)[trail:claims].cast("Q")
+        self.claims = memoryview(self.page)[claims : claims + CLAIMS * 8].cast("Q")
+        self.claimed_at = memoryview(self.page)[claims + CLAIMS * 8 : claims + CLAIMS * 16].cast("d")
         self.steps = self._words[_STEPS : _STEPS + 1]
         self.writing = memoryview(self.page)[_WRITING : _WRITING + 1]
         self.queues: Sequence[str] = ()
@@ -304,7 +309,8 @@ class Ledger:
     def close(self, *, remove: bool = False) -> None:
         if self.fd >= 0:
             if self.slots:
-                for view in (self.steps, self.writing, self.trail, self._words, self._times):
+                views = (self.steps, self.writing, self.trail, self.claims, self.claimed_at)
+                for view in (*views, self._words, self._times):
                     view.release()
             with contextlib.suppress(BufferError):
                 self.page.close()
@@ -328,7 +334,7 @@ def lock_file(fd: int) -> bool:
 
 
 def _size(slots: int) -> int:
-    return HEADER_SIZE + slots * SLOT_SIZE + RING_SIZE * RING_ITEM + TRAIL_SIZE * 8
+    return HEADER_SIZE + slots * SLOT_SIZE + RING_SIZE * RING_ITEM + TRAIL_SIZE * 8 + CLAIMS * 16
 
 
 def _text(field: bytes) -> str:

@@ -4,7 +4,7 @@
 1. `fates`: what one ledger proves, of a living child or a dead one.
 2. `Whereabouts`: answers other nodes' questions from the ledgers of living children and from a memory of the
    buried ones, and of what was told to be done. The memory is bounded, in time and in size, and outlives us
-   (`home.py`). What we do not know ourselves we look for in all of our home.
+   (`home.py`). What we do not know ourselves we look for in all of our home, and who claims it.
 
 Not here: asking, and carrying questions and answers (the broker's consumer); processes (`supervisor.py`).
 """
@@ -18,10 +18,22 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
-from celeriac.brokers.base import COPIED, CRASHED, DONE, ENDED, INNOCENT, RUNNING, UNSURE, Fate, Place, Word
+from celeriac.brokers.base import (
+    COPIED,
+    CRASHED,
+    DONE,
+    ENDED,
+    INNOCENT,
+    MOVED,
+    RUNNING,
+    UNSURE,
+    Fate,
+    Place,
+    Word,
+)
 from celeriac.worker.home import Memory, neighbours
 from celeriac.worker.ledger import Ledger, Running
-from celeriac.worker.trail import CONCLUDED, COPYING, TOOK, last_steps
+from celeriac.worker.trail import CONCLUDED, COPYING, TOOK, claims, last_steps
 
 __all__ = ["Whereabouts", "fates", "lives"]
 
@@ -54,9 +66,10 @@ def fates(
     held = RUNNING if alive else (CRASHED if suspicious and not innocent else INNOCENT)
     settled = [tag for tag, step in steps.items() if step == CONCLUDED]
     found.update(dict.fromkeys(settled if alive else settled[-SETTLED:], DONE))
+    moving = () if alive else claims(ledger, steps, alive=False)
     for tag, step in steps.items():
         if step == COPYING:
-            found[tag] = RUNNING if alive else COPIED
+            found[tag] = RUNNING if alive else MOVED if tag in moving else COPIED
         elif step != CONCLUDED:
             found[tag] = held if step == TOOK else INNOCENT
     found.update((tag, DONE) for _, tag in ledger.unsettled())
@@ -133,9 +146,9 @@ class Whereabouts:
         with self._changed:
             found, now = self._memory.adopt(), self._clock()
             fresh = {tag: word for tag, word in found.items() if tag not in self._known}
-            for tag, (fate, age) in fresh.items():
-                self._known[tag] = (fate, now - age)
-                self._order.append((now - age, tag))
+            for tag, word in fresh.items():
+                self._known[tag] = (word.fate, now - word.age)
+                self._order.append((now - word.age, tag))
 
     def end(self, *, remove: bool) -> None:
         """Nobody asks us any more. `remove`: nor what we knew."""
@@ -157,7 +170,36 @@ class Whereabouts:
             self._remember(dict.fromkeys((tag for _, tag in places), DONE), self._clock())
 
     def answer(self, places: Sequence[Place]) -> Mapping[Place, Word]:
-        """What is known of each; nothing of the others: nobody of this home has had them."""
+        """What is known of each, and who of this home claims it; nothing of the others: nobody of this home
+        has had them."""
+        claimed = self._claims(places)  # first: whoever gives up a claim to run it has written that down
+        found = self._words(places)
+        for place, names in claimed.items():
+            found[place] = found.get(place, Word(""))._replace(claims=names)
+        return found
+
+    def _claims(self, places: Sequence[Place]) -> dict[Place, tuple[str, ...]]:
+        """Place → consumers of this home that live and are about to decide on it."""
+        asked = {tag for _, tag in places}
+        found: dict[int, tuple[str, ...]] = {}
+
+        def look(ledger: Ledger) -> None:
+            wanted = claims(ledger, asked)
+            name = ledger.consumer if wanted else None
+            if name and lives(ledger.owner.get("pid", 0)):
+                found.update({tag: (*found.get(tag, ()), name) for tag in wanted})
+
+        with self._changed:
+            mine = {ledger.path for ledger, _ in self._living()}
+            for ledger, _ in self._living():
+                if id(ledger) not in self._buried and ledger.fd >= 0:
+                    look(ledger)
+        if self._home is not None:
+            for ledger in neighbours(self._home, mine, self._store):
+                look(ledger)
+        return {place: found[place[1]] for place in places if place[1] in found}
+
+    def _words(self, places: Sequence[Place]) -> dict[Place, Word]:
         found = self._answer(places)
         if len(found) < len(places):
             self._adopt()  # their worker may have been killed just now
@@ -247,7 +289,7 @@ class Whereabouts:
 def _weight(word: Word) -> int:
     """Which of the words of one node counts: a copy's name is never used again after the end of it."""
     fate = ENDED if word.fate.startswith(ENDED) else word.fate
-    return (INNOCENT, CRASHED, COPIED, ENDED, DONE, UNSURE, RUNNING).index(fate)
+    return (INNOCENT, CRASHED, COPIED, MOVED, ENDED, DONE, UNSURE, RUNNING).index(fate)
 
 
 def lives(pid: int) -> bool:

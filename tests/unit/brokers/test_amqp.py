@@ -24,6 +24,7 @@ from celeriac.brokers.base import (
     DONE,
     ENDED,
     INNOCENT,
+    MOVED,
     RUNNING,
     TAG_BITS,
     UNSURE,
@@ -212,6 +213,24 @@ def test_a_copy_that_may_be_there_has_the_name_of_that_one() -> None:
     assert (again.routing_key, again.message.headers[CRASHES]) == (suspect.routing_key, 1)
 
 
+@pytest.mark.parametrize("crashes", [0, 1])
+def test_a_suspect_that_may_be_there_has_the_name_of_that_one(crashes: int) -> None:
+    known = Doubtful(1, "celery", 7, task(delivery_tag()), {}, crashes, True, words=[Word(CRASHED)])
+    first, again = replacement(known, "crash"), replacement(known, "move")
+    assert isinstance(first, Post)
+    assert isinstance(again, Post)
+    assert isinstance(first.message, Message)
+    assert isinstance(again.message, Message)
+    assert again.routing_key == first.routing_key == names.suspects_queue("celery")
+    assert again.message.properties["message_id"] == first.message.properties["message_id"]
+    assert again.message.headers[AGAIN] == BY_COPY
+    assert AGAIN not in first.message.headers
+    nameless = Doubtful(1, "celery", 7, task("somebody else's"), {}, 0, True)
+    moved = replacement(nameless, "move")
+    assert isinstance(moved, Post)
+    assert moved.routing_key == names.suspects_queue("celery")  # as if it had not been moved
+
+
 def test_where_the_copy_cannot_be_known_the_delivery_runs() -> None:
     for message in (task("somebody else's"), Unreadable("", b"")):
         assert replacement(Doubtful(1, "celery", 7, message, {}, 0, True), "copy") is None
@@ -279,6 +298,7 @@ def doubt(*words: Word, **options: object) -> Doubtful:
         ([Word(INNOCENT, 0.0), Word(RUNNING, 5.0)], ("ask", "")),
         ([Word(COPIED, 1.0), Word(CRASHED, 5.0)], ("copy", "")),
         ([Word(COPIED, 1.0), Word(DONE, 5.0)], ("drop", "")),
+        ([Word(MOVED, 1.0), Word(CRASHED, 5.0)], ("move", "")),
     ],
 )
 def test_the_verdict_on_answers(words: list[Word], expected: tuple[str, str]) -> None:
@@ -307,6 +327,15 @@ def test_what_no_home_knows_was_read_by_nobody() -> None:
     assert verdict(doubt(Word(RUNNING), is_unread=True), 4.0) == ("ask", "")
 
 
+class Silent:
+    """A trail that nobody reads."""
+
+    def claim(self, tags: object) -> None:
+        """As if it were written."""
+
+    disclaim = claim
+
+
 class Ears:
     """An inquiry in whose place the test speaks."""
 
@@ -331,8 +360,8 @@ class Ears:
     def give_up(self, number: int) -> None:
         self.given_up = number
 
-    def poll(self) -> list[tuple[tuple[str, int], Word]]:
-        return self.said
+    def poll(self) -> list[tuple[int, tuple[str, int], Word]]:
+        return [(self.number, *each) for each in self.said]
 
 
 @pytest.mark.parametrize(
@@ -351,7 +380,7 @@ def test_silence_of_those_who_may_come_back_is_borne(
     monkeypatch.setattr(suspects.time, "monotonic", lambda: now[0])
     ears = Ears()
     ears.silence = silence
-    doubts = suspects.Doubts(ears, has_node)  # type: ignore[arg-type]
+    doubts = suspects.Doubts(ears, Silent() if has_node else None)  # type: ignore[arg-type]
     doubts.add(doubt(patience=patience, since=100.0))
     decided: list[str] = []
     while not decided:
@@ -395,7 +424,7 @@ def test_an_inquiry_knows_which_homes_have_answered() -> None:
 
 def test_the_word_of_all_homes_counts_unless_one_is_about_to_find_out() -> None:
     ears = Ears()
-    doubts = suspects.Doubts(ears, True)  # type: ignore[arg-type]
+    doubts = suspects.Doubts(ears, Silent())  # type: ignore[arg-type]
     doubts.add(doubt())
     assert not list(doubts.decide())  # asked
     ears.everybody = True
@@ -423,26 +452,35 @@ def test_the_server_does_not_drop_what_expires_and_the_time_of_the_publish_is_kn
     assert sendable(message).properties["timestamp"] == 5  # a copy is as old as its first
 
 
-def test_what_nobody_knows_keeps_its_name() -> None:
-    """Another copy, of a publish that was in doubt, must be known to be the same."""
+def test_what_becomes_a_suspect_unmarked_has_another_name() -> None:
+    """Another copy asks for the old one, and finds that it is done."""
     unknown = Doubtful(1, "celery", 7, task(), {}, 0, True)
     post = replacement(unknown, "crash")
     assert isinstance(post, Post)
     assert isinstance(post.message, Message)
-    assert post.message.properties["message_id"] == "n"
+    assert post.message.properties["message_id"] != "n"
     assert post.message.headers[CRASHES] == 1
     assert AGAIN not in post.message.headers  # suspects are not asked about one by one without need
     twice = replacement(Doubtful(1, "celery", 7, task(), {AGAIN: 1, PARKED: 2}, 0, True), "crash")
     assert isinstance(twice, Post)
     assert isinstance(twice.message, Message)
     assert twice.message.headers[AGAIN] == 1
+    assert twice.message.properties["message_id"] == "n"
     fetched = Doubtful(1, "celery", 7, task(), {AGAIN: 1, CRASHES: 1}, 1, False, True)
     again = replacement(fetched, "crash")
     assert isinstance(again, Post)
     assert isinstance(again.message, Message)
     assert again.message.properties["message_id"] == "n"
+    assert (
+        again.message.headers[CRASHES] == again.message.headers[AGAIN] == again.message.headers[PARKED] == 1
+    )
+    fetched.marks = {**fetched.marks, PARKED: 1}  # once more, behind all that were there
+    again = replacement(fetched, "crash")
+    assert isinstance(again, Post)
+    assert isinstance(again.message, Message)
+    assert again.message.properties["message_id"] != "n"  # what asks for that name finds it done
     assert again.message.headers[CRASHES] == 1
-    assert AGAIN not in again.message.headers
+    assert MARKS.intersection(again.message.headers) == {CRASHES}
     known = replacement(Doubtful(1, "celery", 7, task(), {}, 0, True, words=[Word(CRASHED)]), "crash")
     assert isinstance(known, Post)
     assert isinstance(known.message, Message)

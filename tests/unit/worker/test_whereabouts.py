@@ -12,11 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.brokers.base import COPIED, CRASHED, DONE, INNOCENT, QUARANTINE, RUNNING, Fate, Place, Word
+from celeriac.brokers.base import (
+    COPIED,
+    CRASHED,
+    DONE,
+    INNOCENT,
+    MOVED,
+    QUARANTINE,
+    RUNNING,
+    Fate,
+    Place,
+    Word,
+)
 from celeriac.worker import whereabouts
-from celeriac.worker.ledger import TRAIL_SIZE, Ledger
+from celeriac.worker.ledger import CLAIMS, TRAIL_SIZE, Ledger
 from celeriac.worker.roster import Roster
-from celeriac.worker.trail import CONCLUDED, DROPPED, TOOK, LedgerTrail, last_steps
+from celeriac.worker.trail import CONCLUDED, DROPPED, TOOK, LedgerTrail, claims, last_steps
 from celeriac.worker.whereabouts import Whereabouts, fates
 
 Make = Callable[[str], Ledger]
@@ -64,6 +75,46 @@ def test_what_was_being_copied_when_its_process_died_is_neither_here_nor_there(m
     trail.took([3])
     assert fates(page, alive=True) == {1: RUNNING, 2: DONE, 3: RUNNING}
     assert fates(page) == {1: COPIED, 2: DONE, 3: INNOCENT}
+
+
+def test_what_had_come_back_and_was_being_copied_is_told_apart(make: Make) -> None:
+    page = make("a")
+    trail = LedgerTrail(page)
+    trail.claim([1, 2, 3])
+    trail.copying([1, 2, 3])
+    trail.dropped([3])  # it was not published
+    trail.concluded([2])
+    trail.disclaim([2])
+    assert fates(page, alive=True) == {1: RUNNING, 2: DONE, 3: INNOCENT}
+    assert fates(page) == {1: MOVED, 2: DONE, 3: INNOCENT}
+
+
+def test_claims_are_told_beside_what_is_known(make: Make) -> None:
+    one, other = make("one"), make("other")
+    trail = LedgerTrail(one)
+    trail.claim([1, 2])
+    LedgerTrail(other).claim([1])
+    trail.dropped([2])
+    node = Whereabouts(lambda: [(one, os.getpid()), (other, os.getpid())])
+    answers = node.answer([("q", 1), ("q", 2), ("q", 3)])
+    assert set(answers) == {("q", 1), ("q", 2)}
+    assert (answers["q", 1].fate, sorted(answers["q", 1].claims)) == ("", ["one", "other"])
+    assert (answers["q", 2].fate, answers["q", 2].claims) == (INNOCENT, ("one",))
+    trail.disclaim([1, 2])
+    assert node.answer([("q", 1)]) == {("q", 1): Word("", 0.0, ("other",))}
+
+
+def test_claims_find_room_again(make: Make) -> None:
+    page = make("a")
+    trail = LedgerTrail(page)
+    everything = set(range(CLAIMS + 5))
+    trail.claim(everything)
+    assert len(claims(page, everything)) == CLAIMS
+    trail.disclaim(everything)
+    assert not claims(page, everything)
+    trail.claim([7])
+    trail.claim([7])
+    assert claims(page, everything) == [7]
 
 
 def test_the_trail_forgets_the_oldest_steps(make: Make) -> None:

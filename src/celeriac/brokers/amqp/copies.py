@@ -103,8 +103,8 @@ def perhaps(queue: str, message: Message | Unreadable, crashes: int, *, is_suspe
 def suspect(
     queue: str, message: Message | Unreadable, crashes: int, *, rename: bool = True, **marks: Any
 ) -> Post:
-    """`rename`: something is known of the copy that it replaces. Else it keeps its name, so that another copy
-    (of a publish that was in doubt) is known to be the same."""
+    """`rename`: the copy that it replaces is known to be done then. Else it keeps its name: it is in doubt
+    itself, and is asked about again."""
     where = names.suspects_queue(queue)
     return Post("", where, _headed(message, {CRASHES: crashes, **marks}, rename=rename), where)
 

@@ -6,8 +6,8 @@
 3. `Inquiry.silent` tells who has not answered a question: silence proves something only when it is not that
    of a node which is on its way back. `Inquiry.all_homes`: everybody who can ever have had it has answered.
 4. The two messages: JSON objects, `{"ask": [[queue, tag], …], "number": n}` answered by each node with
-   `{"words": [[queue, tag, fate, age], …], "node": …, "number": n, "home": …, "homes": […]}`, and
-   `{"done": [[queue, tag], …]}`.
+   `{"words": [[queue, tag, fate, age], …], "claims": [[queue, tag, consumer], …], "node": …, "number": n,
+   "home": …, "homes": […]}`, and `{"done": [[queue, tag], …]}`.
 
 Not here: who answers (`nodes.py`), what follows from an answer (`suspects.py`).
 """
@@ -103,8 +103,8 @@ class Inquiry:
         """Say that `places` are done; False when nobody can be reached at present."""
         return self._send([("done", places[at : at + MOST]) for at in range(0, len(places), MOST)])
 
-    def poll(self) -> Iterable[tuple[Place, Word]]:
-        """What has been answered since."""
+    def poll(self) -> Iterable[tuple[int, Place, Word]]:
+        """What has been answered since, and to which question."""
         link, channel = self._link, self._channel
         if link is None or channel is None:
             return
@@ -120,12 +120,15 @@ class Inquiry:
         while channel.arrivals:
             content = read_letter(channel.arrivals.popleft().message)
             words, node, number = content.get("words"), content.get("node"), content.get("number")
+            claims = content.get("claims")
             if type(node) is str and type(number) is int and len(self._answered) < _NODES:
                 self._answered[node] = max(number, self._answered.get(node, 0))
                 self._hear_of_homes(number, content.get("home"), content.get("homes"))
             for queue, tag, fate, age in words if isinstance(words, list) else ():
                 self.deaf = False
-                yield (queue, tag), Word(fate, age)
+                yield number or 0, (queue, tag), Word(fate, age)
+            for queue, tag, name in claims if isinstance(claims, list) else ():
+                yield number or 0, (queue, tag), Word("", 0.0, (name,))
 
     def _hear_of_homes(self, number: int, home: object, homes: object) -> None:
         if isinstance(homes, list) and isinstance(home, str) and home:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from celeriac import failpoints
 from celeriac.brokers.amqp import copies, names
 from celeriac.brokers.amqp.inquiry import Inquiry
 from celeriac.brokers.amqp.lines import Desk
@@ -74,7 +75,7 @@ class Intake:
         self._trail = spec.trail
         self.stock = Stock()
         self.is_new_connection = False
-        self._doubts = Doubts(inquiry, spec.trail is not None)
+        self._doubts = Doubts(inquiry, spec.trail, spec.id)
         self._window = Window(self._queues, topology, server.timeout)
         self._turns = Turns(spec.trail)
         self._desk: Desk | None = None
@@ -247,23 +248,38 @@ class Intake:
         done: list[Doubtful] = []
         posts: list[Post | Outgoing] = []
         renamed: list[int] = []
+        moving: list[int] = []
         for doubt, what, reason in self._doubts.decide():
             post = replacement(doubt, what, is_here=AGAIN in doubt.marks and self._is_here(doubt.place))
             if post is not None:
                 posts.append(post)
                 if _name_of(post) != doubt.tag:
                     renamed.append(doubt.tag)
+                    if what == "crash" and doubt.came_back:
+                        moving.append(doubt.tag)
             if post is not None or what == "drop":
                 done.append(doubt)
             else:
                 self._put(Stocked(doubt.queue, doubt.tag, doubt.delivery_tag, doubt.message, reason))
+                self._doubts.settle([doubt])  # not before: whoever asks now sees that it is here
         if done:
-            self._move(posts, done, renamed)
+            self._move(posts, done, renamed, moving)
 
     def _move(
-        self, posts: Sequence[Post | Outgoing], done: Sequence[Doubtful], renamed: Sequence[int]
+        self,
+        posts: Sequence[Post | Outgoing],
+        done: Sequence[Doubtful],
+        renamed: Sequence[int],
+        moving: Sequence[int],
     ) -> None:
-        """Publish the copies, then acknowledge the deliveries whose place they take."""
+        """Publish the copies, then acknowledge the deliveries whose place they take.
+
+        Args:
+            renamed: those whose copies have another name.
+            moving: those of them that have crashed once more: `MOVED`, should this process die in between.
+        """
+        if self._trail is not None and moving:
+            self._trail.copying(moving)
         try:
             lost = self._publisher.post(posts, _monotonic() + MOVE_TIMEOUT, careful=True)
             if lost:
@@ -271,14 +287,18 @@ class Intake:
         except OperationalError as exc:  # all else goes on; these are asked about once more
             logger.error("Cannot move %d messages that came back, trying again: %s", len(posts), exc)
             for doubt in done:
-                doubt.words.clear()
-                doubt.asks, doubt.runs, doubt.ask_at = 0, 0, _monotonic() + MOVE_PAUSE
-                self._doubts.add(doubt)
+                doubt.runs = 0
+                self._doubts.add(doubt, _monotonic() + MOVE_PAUSE)
+            if self._trail is not None and moving:
+                self._trail.dropped(moving)
             return
+        if failpoints.on:
+            failpoints.hit("moved")
         if self._trail is not None and renamed:  # before the acknowledgements: they may never arrive
             self._trail.concluded(renamed)
         self._turns.hurry()
         self._done([doubt.delivery_tag for doubt in done])
+        self._doubts.settle(done)
 
     def _is_here(self, place: Place) -> bool:
         """Another copy of the same publish."""

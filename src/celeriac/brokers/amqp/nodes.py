@@ -113,7 +113,8 @@ class Attendant(threading.Thread):
             return
         words = self._answer(asked)
         reply: Mapping[str, Any] = {
-            "words": [[*place, *word] for place, word in words.items()],
+            "words": [[*place, word.fate, word.age] for place, word in words.items() if word.fate],
+            "claims": [[*place, name] for place, word in words.items() for name in word.claims],
             "node": self._name,
             "home": self._home,
             "homes": self._homes(),

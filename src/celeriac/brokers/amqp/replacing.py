@@ -23,28 +23,33 @@ def replacement(doubt: Doubtful, what: str, *, is_here: bool = False) -> Post | 
     times = count_of(doubt.marks, PARKED) + 1
     if what == "copy":
         return copies.perhaps(queue, message, crashes, is_suspect=doubt.is_suspect)
+    if what == "move":  # behind the first one, if that is there
+        again = copies.perhaps(queue, message, crashes + 1, is_suspect=True)
+        return again or copies.suspect(queue, message, crashes + 1)
     if what == "park":
-        again = {AGAIN: 1} if AGAIN in doubt.marks else {}
-        return copies.parked(queue, message, crashes, times, copies.PARKS[min(times, 3) - 1], **again)
+        marks = {AGAIN: 1} if AGAIN in doubt.marks else {}
+        return copies.parked(queue, message, crashes, times, copies.PARKS[min(times, 3) - 1], **marks)
     if is_here and not doubt.is_suspect and what in ("run", "crash"):
         return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1})
     in_turmoil = doubt.patience > ASKS
-    if what == "run" and AGAIN in doubt.marks and not doubt.is_suspect and times <= (4 if in_turmoil else 1):
+    may_wait = AGAIN in doubt.marks and not (doubt.is_suspect and doubt.came_back)
+    if what == "run" and may_wait and times <= (4 if in_turmoil else 1):
         # The first copy is there, has been given back as well, and comes first; unless the server has died.
         return copies.parked(queue, message, crashes, times, copies.apart(), **{AGAIN: 1})
     if what == "run" and crashes:
         return copies.suspect(queue, message, crashes)
     if what != "crash":
         return None
-    if doubt.is_suspect and not doubt.came_back:  # nobody has known it all the time: it runs now
-        return copies.suspect(queue, message, crashes, rename=False)
+    if doubt.is_suspect and not doubt.came_back:
+        if times == 1:  # once behind all others: another copy, which nobody has read, may be among them
+            return copies.suspect(queue, message, crashes, rename=False, **{AGAIN: 1, PARKED: 1})
+        return copies.suspect(queue, message, crashes)  # nobody has known it all the time: it runs next
     if doubt.came_back and not (AGAIN in doubt.marks and times <= 2):
-        if doubt.words:
+        if doubt.words or doubt.is_suspect or AGAIN not in doubt.marks:
             return copies.suspect(queue, message, crashes + 1)
-        # Where a publish was in doubt another copy may be about to run: asked once more. Not for all, since
-        # suspects are asked about one by one.
-        marks = {AGAIN: 1} if AGAIN in doubt.marks and not doubt.is_suspect else {}
-        return copies.suspect(queue, message, crashes + 1, rename=False, **marks)
+        # The first copy may be about to run: asked once more. Not for all, since suspects are asked about one
+        # by one; where the first one becomes a suspect, it does so under another name, and this one is done.
+        return copies.suspect(queue, message, crashes + 1, rename=False, **{AGAIN: 1})
     # A publish was in doubt, and the first copy is not known anywhere: it may be waiting before this one.
     if times > 1:
         return None
