@@ -24,7 +24,7 @@ def test_they_understand_each_other(peer: Peer, theirs: Node) -> None:
     assert peer("chain") == 112
     value, took = peer("countdown")
     assert value == 2
-    assert 1.0 <= took < 6
+    assert 1.0 <= took < 20
 
 
 # -- their client, our worker -------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def test_their_call(peer: Peer, ours: Node, scenario: str, expected: Any) -> Non
 def test_their_delayed_call_is_not_early(peer: Peer, ours: Node, client: Celeriac, scenario: str) -> None:
     value, took = peer(scenario)
     assert value == 2
-    assert 1.5 <= took < 3.5
+    assert 1.5 <= took < 10
 
 
 def test_their_expired_call_does_not_run(peer: Peer, ours: Node, journal: Journal, place: Place) -> None:
