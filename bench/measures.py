@@ -63,7 +63,7 @@ def drain(
         trial.start_worker(shape)
         begun = trial.wait_for(1)
         worker, broker = _cpu(trial)
-        done = trial.wait_for(wanted)
+        done = trial.wait_for(wanted, patience=5 * PATIENCE)
         worker, broker = (after - before for after, before in zip(_cpu(trial), (worker, broker), strict=True))
         if done.executions > wanted:
             raise TrialFailed(f"{done.executions} executions of {wanted} tasks")
