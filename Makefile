@@ -43,7 +43,7 @@ check: $(DEV) ## lint, format, types, import rules, unit tests: under a minute
 	$(VENV)/bin/ruff format --check src tests examples bench scripts
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(PY) -m pytest -q tests/unit
+	$(PY) -m pytest -q -n 2 --dist worksteal tests/unit
 
 faults: $(DEV) ## kill workers on every transport, KILLS times each within MINUTES in all; prints one table
 	@sh scripts/provide-servers $(abspath $(PY))
