@@ -289,7 +289,7 @@ def test_a_killed_server_is_noticed_at_once(dial: Callable[..., Link]) -> None:
         with pytest.raises(Disconnected, match="closed"):
             channel.queue_declare("q")
         server.start()
-        # Not how many messages: RabbitMQ itself may forget a queue that was declared just before it is killed.
+        # Not how many messages: RabbitMQ may forget a queue that was declared just before it is killed.
         assert dial(server.url).channel().queue_declare("q").name == "q"
     finally:
         server.stop()
