@@ -1,8 +1,8 @@
 """The application of the canvas tests: leaves and errbacks that leave lines in a journal, and `build`.
 
-Runs under Celery as well (FAULTS_LIBRARY=celery), so nothing of ours is imported but `tree.py`. Configured by
-the environment that `tests.faults.harness.environment` makes. A line: what, ``run:label:id``, pid, epoch
-seconds; of errbacks ``run:label:id of what failed:own id``.
+Runs under Celery as well (FAULTS_LIBRARY=celery), so only `tree.py` and `lines.py` of ours are imported.
+Configured by the environment that `tests.faults.harness.environment` makes. A line: what, ``run:label:id``,
+pid, epoch seconds; of errbacks ``run:label:id of what failed:own id``.
 """
 
 import os
@@ -11,6 +11,7 @@ import signal
 import time
 
 from tests.canvas.tree import Chain, Group, Leaf, dump, load, mark
+from tests.faults.lines import written
 
 if os.environ.get("FAULTS_LIBRARY") == "celery":
     from celery import Celery as Application
@@ -38,7 +39,7 @@ def note(what, run, label, task_id):
     global _journal
     if _journal < 0:
         _journal = os.open(os.environ["FAULTS_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(_journal, f"{what} {run}:{label}:{task_id} {os.getpid()} {time.time()}\n".encode())
+    os.write(_journal, written(what, f"{run}:{label}:{task_id}", os.getpid(), time.time()))
 
 
 @app.task(name="leaf", bind=True, max_retries=3)

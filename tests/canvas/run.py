@@ -21,7 +21,8 @@ from tests.canvas import proj
 from tests.canvas.evaluate import Expected, Failed, Many, Outcome, Value, evaluate
 from tests.canvas.tree import Chord, Leaf, Tree, parts, relabelled
 from tests.faults.ground import Ground
-from tests.faults.harness import Event, Node, until
+from tests.faults.harness import Node, until
+from tests.faults.lines import Event, events
 
 from celeriac import states
 from celeriac.wire.results import decode_result
@@ -181,14 +182,13 @@ class Stage:
         """What is new in the journal and in the store."""
         with self.ground.journal.path.open() as file:
             file.seek(self._read)
-            for line in iter(file.readline, ""):
-                if not line.endswith("\n"):
-                    break
-                self._read += len(line)
-                what, key, pid, at = line.split()
-                run = sent.get(key.partition(":")[0])
-                if run is not None:
-                    run.note(Event(what, key, int(pid), float(at)))
+            text = file.read()
+        text = text[: text.rfind("\n") + 1]  # the last line may still be written
+        self._read += len(text)
+        for event in events(text):
+            run = sent.get(event.key.partition(":")[0])
+            if run is not None:
+                run.note(event)
         missing = {id_: one for one in sent.values() for id_ in one.unfinished()}
         for id_, document in self.ground.client.backend.load(list(missing)).items():
             if decode_result(document).status in states.READY_STATES:

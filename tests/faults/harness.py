@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from tests.faults.lines import Event, events
 
 from celeriac import Celeriac, uuid
 from celeriac.canvas import Sending
@@ -58,21 +59,6 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-class Event(NamedTuple):
-    what: str
-    key: str
-    pid: int
-    at: float
-
-
-def _events(lines: Iterable[str]) -> list[Event]:
-    found = []
-    for line in lines:
-        what, key, pid, at = line.split()
-        found.append(Event(what, key, int(pid), float(at)))
-    return found
-
-
 class Journal:
     """The lines that bodies leave."""
 
@@ -81,15 +67,14 @@ class Journal:
         path.touch()
 
     def events(self) -> list[Event]:
-        return _events(self.path.read_text().splitlines())
+        return list(events(self.path.read_text()))
 
     def latest(self) -> list[Event]:
         """The last thousand or so."""
         with self.path.open() as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 50_000))
-            lines = file.read().splitlines()
-        return _events(lines[1:] if size > 50_000 else lines)
+            return list(events(file.read()))
 
     def count(self, what: str) -> Counter[str]:
         return Counter(event.key for event in self.events() if event.what == what)

@@ -1,5 +1,5 @@
 """The application of the fault tests. Every body leaves a line in the journal at its start and at its end,
-each by one O_APPEND write, so that a kill tears no line.
+each by one O_APPEND write.
 
 Configured by the environment: FAULTS_BROKER, FAULTS_BACKEND, FAULTS_JOURNAL. Runs under Celery too
 (FAULTS_LIBRARY=celery), as the negative control.
@@ -9,6 +9,8 @@ import asyncio
 import os
 import signal
 import time
+
+from tests.faults.lines import written
 
 if os.environ.get("FAULTS_LIBRARY") == "celery":
     from celery import Celery as Application
@@ -26,11 +28,11 @@ app.conf.update(**eval(os.environ.get("FAULTS_CONF", "{}")))
 _journal = -1
 
 
-def note(*words: object) -> None:
+def note(what, key, pid, at):
     global _journal
     if _journal < 0:
         _journal = os.open(os.environ["FAULTS_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(_journal, (" ".join(map(str, words)) + "\n").encode())
+    os.write(_journal, written(what, key, pid, at))
 
 
 @app.task(name="record", bind=True)

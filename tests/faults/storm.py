@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults.harness import Event, Journal, Node, check, publish_many, until
+from tests.faults.harness import Journal, Node, check, publish_many, until
+from tests.faults.lines import Event
 from tests.faults.stream import Produced
 
 from celeriac import Celeriac, states

@@ -18,6 +18,8 @@ import time
 from functools import wraps
 from typing import Any
 
+from tests.faults.lines import written
+
 from celeriac import Celeriac, signals
 from celeriac.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
@@ -33,7 +35,7 @@ if "thread" in switches:  # makes forking unsafe
 
 def note(what: str, key: Any) -> None:
     fd = os.open(os.environ["FAULTS_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(fd, f"{what} {key} {os.getpid()} {time.time()}\n".encode())
+    os.write(fd, written(what, key, os.getpid(), time.time()))
     os.close(fd)
 
 
