@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Event", "events", "written"]
+__all__ = ["Event", "events", "whole", "written"]
 
 _END = "."
 
@@ -21,19 +21,25 @@ class Event(NamedTuple):
     at: float
 
 
-def written(what: object, key: object, pid: int, at: float) -> bytes:
-    """One line, for one write with O_APPEND. `at`: epoch seconds."""
-    return f"\n{what} {key} {pid} {at} {_END}\n".encode()
+def written(*words: object) -> bytes:
+    """One line, for one write with O_APPEND. Of an event: what, key, pid, epoch seconds."""
+    return f"\n{' '.join(map(str, words))} {_END}\n".encode()
 
 
-def events(text: str) -> Iterator[Event]:
-    """The whole lines of `text`.
+def whole(text: str) -> Iterator[list[str]]:
+    """The words of the lines of `text` that are whole.
 
     Example:
-        >>> list(events(written("end", "k1", 12, 0.5).decode() + "end k2 1"))
-        [Event(what='end', key='k1', pid=12, at=0.5)]
+        >>> list(whole(written("end", "k1", 12, 0.5).decode() + "end k2 1"))
+        [['end', 'k1', '12', '0.5']]
     """
     for line in text.splitlines():
         match line.split():
-            case what, key, pid, at, end if end == _END:
-                yield Event(what, key, int(pid), float(at))
+            case *words, end if end == _END:
+                yield words
+
+
+def events(text: str) -> Iterator[Event]:
+    """The events of `text`."""
+    for what, key, pid, at in whole(text):
+        yield Event(what, key, int(pid), float(at))

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.faults.lines import whole, written
+
 from celeriac.exceptions import OperationalError
 
 GROUP = 50
@@ -34,12 +36,7 @@ def ids_of(first: str, count: int) -> tuple[str, ...]:
 
 def steps(path: Path) -> list[Step]:
     """What the journal says; a line that a kill cut short says nothing."""
-    found = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            outcome, first, count = line.split()
-            found.append(Step(outcome, ids_of(first, int(count))))
-    return found
+    return [Step(outcome, ids_of(first, int(count))) for outcome, first, count in whole(path.read_text())]
 
 
 def main() -> None:
@@ -51,7 +48,7 @@ def main() -> None:
     journal = os.open(os.environ["FAULTS_PRODUCED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def note(outcome: str, first: str, size: int) -> None:
-        os.write(journal, f"{outcome} {first} {size}\n".encode())
+        os.write(journal, written(outcome, first, size))
         os.fsync(journal)
 
     def publish(first: str, size: int, send: Callable[[], object]) -> None:
