@@ -10,6 +10,7 @@ nothing there is broken.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter, defaultdict
@@ -31,6 +32,8 @@ LOW, BATCH = 1000, 2000
 QUIET = 8.0
 #: Results asked for at once.
 CHUNK = 2000
+#: Seconds after the end of a body in which its result is stored.
+STORED = 0.5
 
 
 class Kill(NamedTuple):
@@ -226,11 +229,14 @@ class Storm:
         """How many have no terminal result, and how many have that of a process which had lost its say."""
         if not self.results:
             return 0, 0
-        ends: Mapping[str, list[int]] = defaultdict(list)
+        ends: Mapping[str, list[Event]] = defaultdict(list)
+        last: dict[int, float] = {}
         for event in events:
+            last[event.pid] = event.at
             if event.what == "end":
-                ends[event.key].append(event.pid)
-        killed = {pid for kill in self.kills for pid in kill.pids}
+                ends[event.key].append(event)
+        died = {pid: last[pid] for kill in self.kills for pid in kill.pids if pid in last}
+        grace = 0.0 if self.client.broker.capabilities.atomic_settle else STORED
         unfinished, stale, wanted = 0, 0, sorted(keys)
         for at in range(0, len(wanted), CHUNK):
             part = wanted[at : at + CHUNK]
@@ -239,11 +245,21 @@ class Storm:
                 found = decode_result(documents[key]) if key in documents else None
                 if found is None or found.status not in states.READY_STATES:
                     unfinished += 1
-                elif found.result not in ends[key] or (
-                    found.result in killed and ends[key][-1] != found.result
-                ):
+                elif _is_stale(found.result, ends[key], died, grace):
                     stale += 1
         return unfinished, stale
+
+
+def _is_stale(pid: int, ends: Sequence[Event], died: Mapping[int, float], grace: float) -> bool:
+    """Whether the result of process `pid` stands although another had the last say: whoever lived on for
+    `grace` seconds after the end of the same task. Where a result is stored before the message is
+    acknowledged, who dies in between leaves one that counts until the next is stored; and the next may die
+    before that."""
+    pids = [end.pid for end in ends]
+    if pid not in pids:
+        return True
+    later = ends[pids.index(pid) + 1 :] if pid in died else []
+    return any(died.get(end.pid, math.inf) - end.at >= grace for end in later)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
