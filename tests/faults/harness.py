@@ -74,6 +74,7 @@ class Journal:
         with self.path.open() as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 50_000))
+            file.readline()  # a part of a line, or the empty one that is the first
             return list(events(file.read()))
 
     def count(self, what: str) -> Counter[str]:
