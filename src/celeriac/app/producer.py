@@ -223,9 +223,10 @@ class Producer:
         """
         with collector_paused():
             sendings, seconds = list(sendings), self.timeout if timeout is None else timeout
-            batch = self._alike(sendings) if connection is None else None
+            requests = list(self._known(sendings, check=True))
+            batch = self._alike(requests) if connection is None else None
             if batch is None:
-                prepared = self._prepare_all(self._known(sendings, check=True))
+                prepared = self._prepare_all(requests)
                 self.start(sendings)
                 self._publish(prepared, seconds, connection)
                 return
@@ -235,17 +236,17 @@ class Producer:
             self._listen()
             self.broker.publish(batch, timeout=seconds)
 
-    def _alike(self, sendings: Sequence[Sending]) -> Alike | None:
-        """`sendings` as a batch that this broker writes from patterns; None when they are looked at one by
+    def _alike(self, requests: Sequence[Request]) -> Alike | None:
+        """`requests` as a batch that this broker writes from patterns; None when they are looked at one by
         one."""
-        if len(sendings) < MANY or _before.receivers or _after.receivers:
+        if len(requests) < MANY or _before.receivers or _after.receivers:
             return None
         if not self.broker.capabilities.envelopes:
             return None
         parent = current_parent()
         if parent is not None and self.app.conf.task_inherit_parent_priority:
             return None
-        return gathered(self._known(sendings, check=True), self._plan_of, self._shared(parent))
+        return gathered(requests, self._plan_of, self._shared(parent))
 
     def start(self, sendings: Iterable[Sending]) -> None:
         """Make the chords that begin with `sendings` known to their store."""
